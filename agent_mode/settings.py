@@ -1,0 +1,71 @@
+"""The environment, read once into one frozen `Settings`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder that holds `personas/`, `strategies/`, `valves/` and `pipelines/`."""
+
+
+class Settings(BaseSettings):
+    """All settings of the process. Names of the environment variables are the aliases.
+
+    The five without the `AGENT_MODE_` prefix are names that operators of Open WebUI already use.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AGENT_MODE_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", validation_alias="HOST")
+    port: int = Field(9099, validation_alias="PORT")
+    pipelines_api_key: str | None = Field(None, validation_alias="PIPELINES_API_KEY")
+    pipelines_server_dir: Path | None = Field(None, validation_alias="PIPELINES_SERVER_DIR")
+    openai_api_base_url: str | None = Field(None, validation_alias="OPENAI_API_BASE_URL")
+    openai_api_key: str | None = Field(None, validation_alias="OPENAI_API_KEY")
+    openwebui_url: str | None = Field(None, validation_alias="OPENWEBUI_URL")
+    openwebui_api_key: str | None = Field(None, validation_alias="OPENWEBUI_API_KEY")
+
+    data_dir: Path = Path("data")
+    """Database, connection key and the run-time copy of the pipeline files."""
+    database_url: str | None = None
+    """SQLAlchemy URL; None: SQLite in `data_dir`."""
+    model: str | None = None
+    """Provider model for agents that name none; None: the first chat model that the provider lists."""
+    personas_dir: Path = ROOT / "personas"
+    strategies_dir: Path = ROOT / "strategies"
+    valves_dir: Path = ROOT / "valves"
+    layer: Literal["on", "off"] = "on"
+    """`off`: on a stock server, leave its routes alone and answer through `pipe()`."""
+    max_body_mb: int = Field(64, ge=1)
+    """Largest request body in MiB that is read."""
+    override_phrases: Literal["warn", "refuse"] = "warn"
+    """What to do with a persona whose instructions carry phrases such as "ignore previous"."""
+    log_format: Literal["text", "json"] = "text"
+    debug: bool = False
+    """Log more, prompts included."""
+
+    def resolved_database_url(self) -> str:
+        """The database URL with an async driver in it."""
+        if self.database_url is None:
+            return f"sqlite+aiosqlite:///{(self.data_dir / 'agent_mode.db').resolve()}"
+        scheme, _, rest = self.database_url.partition("://")
+        if scheme in ("postgres", "postgresql"):
+            return f"postgresql+asyncpg://{rest}"
+        if scheme == "sqlite":
+            return f"sqlite+aiosqlite://{rest}"
+        return self.database_url
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        pydantic.ValidationError: a variable does not parse; `serve` turns it into a readable line.
+    """
+    return Settings()  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes requirements.lock and requirements-dev.lock anew from the ranges in requirements*.txt.
+# Needs uv on the PATH. One lock serves Python 3.11 and 3.12 on every platform.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-header "$@"
+}
+compile requirements.txt -o requirements.lock
+compile requirements-dev.txt -c requirements.lock -o requirements-dev.lock
