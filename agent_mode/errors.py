@@ -17,7 +17,7 @@ Each carries what a person needs (`message`, and the cure in `hint`) and what a 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class AgentModeError(Exception):
@@ -48,6 +48,7 @@ class AgentModeError(Exception):
         self.message = message
         self.hint = hint
         self.field = field
+        self.detail = ""
         if code is not None:
             self.code = code
         if status is not None:
@@ -57,6 +58,11 @@ class AgentModeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+    def with_detail(self, detail: str) -> Self:
+        """Adds what only the log shall see."""
+        self.detail = detail
+        return self
 
     def report(self) -> dict[str, Any]:
         """The error as JSON: `{message, code, hint, retryable, field?}`."""

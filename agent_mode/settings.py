@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     The five without the `AGENT_MODE_` prefix are names that operators of Open WebUI already use.
     """
 
-    model_config = SettingsConfigDict(env_prefix="AGENT_MODE_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="AGENT_MODE_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     host: str = Field("127.0.0.1", validation_alias="HOST")
     port: int = Field(9099, validation_alias="PORT")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes requirements.lock and requirements-dev.lock anew from the ranges in requirements*.txt.
+# Makes the lock files anew from the ranges in requirements*.txt.
 # Needs uv on the PATH. One lock serves Python 3.11 and 3.12 on every platform.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,3 +9,4 @@ compile() {
 }
 compile requirements.txt -o requirements.lock
 compile requirements-dev.txt -c requirements.lock -o requirements-dev.lock
+compile requirements-stock.txt -o requirements-stock.lock

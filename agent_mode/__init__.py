@@ -1,0 +1,46 @@
+"""Agent Mode: personas and agents for Open WebUI.
+
+The public face: what a pipeline file or another program imports. Everything else may change.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent_mode.chat.switching import detect_agent_switch, plan_turn
+    from agent_mode.prompts.reset import build_agent_switch_prompt, get_system_prompt
+    from agent_mode.server.pipeline import PersonaManifold
+    from agent_mode.chat.library import stream_chat_response
+    from agent_mode.valves import PersonaValves
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PersonaManifold",
+    "PersonaValves",
+    "build_agent_switch_prompt",
+    "detect_agent_switch",
+    "get_system_prompt",
+    "plan_turn",
+    "stream_chat_response",
+]
+
+_HOMES = {
+    "PersonaManifold": "agent_mode.server.pipeline",
+    "PersonaValves": "agent_mode.valves",
+    "build_agent_switch_prompt": "agent_mode.prompts.reset",
+    "detect_agent_switch": "agent_mode.chat.switching",
+    "get_system_prompt": "agent_mode.prompts.reset",
+    "plan_turn": "agent_mode.chat.switching",
+    "stream_chat_response": "agent_mode.chat.library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: a program that only builds prompts does not pay for the server.
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -1,0 +1,63 @@
+"""The command line: `python -m agent_mode serve`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pydantic import ValidationError
+
+from agent_mode import __version__
+from agent_mode.errors import AgentModeError
+
+ENVIRONMENT = """\
+environment:
+  HOST, PORT               where to listen (127.0.0.1, 9099)
+  PIPELINES_API_KEY        connection key; default: generated once and kept in the data directory
+  OPENAI_API_BASE_URL      an OpenAI-compatible provider, for example http://127.0.0.1:11434/v1
+  OPENAI_API_KEY           its key
+  OPENWEBUI_URL            Open WebUI, to use its models when no provider is set
+  OPENWEBUI_API_KEY        an API key of it
+  AGENT_MODE_MODEL         provider model for personas that name none
+  AGENT_MODE_DATA_DIR      database, key, run-time pipelines (./data)
+  AGENT_MODE_DATABASE_URL  PostgreSQL instead of the embedded SQLite: postgresql://user:password@host/name
+  PIPELINES_SERVER_DIR     another checkout of the Pipelines server
+All settings: docs/settings.md
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="agent_mode",
+        description="Personas and agents for Open WebUI.",
+        epilog=ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"Agent Mode {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("serve", help="run the Pipelines server with Agent Mode in it")
+    parser.parse_args(arguments)
+    try:
+        _serve()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            print(f"Setting {name}: {problem['msg']}.", file=sys.stderr)
+        print("docs/settings.md lists the settings and their values.", file=sys.stderr)
+        return 2
+    except AgentModeError as error:
+        print(f"Cannot start: {error.message}\n  {error.hint}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _serve() -> None:
+    from agent_mode.server.serve import serve  # noqa: PLC0415  the server's imports cost a second
+    from agent_mode.settings import get_settings  # noqa: PLC0415
+
+    serve(get_settings())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""The `!commands` of a user's message: a pure parser.
+
+A message or a line must *begin* with a known command; only when the message itself begins with one do
+further known keys after white space count too (a sequence). Nothing inside code or a link is a command,
+an unknown `!word` is left alone, and a backslash before the prefix takes the meaning away.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+Kind = Literal["persona", "reset", "help", "list"]
+
+RESET_WORDS = frozenset({"reset", "default", "normal"})
+SCAN_LIMIT = 20_000
+"""Commands are looked for in so many first characters of a message; what follows is text. The limit keeps
+the worst message that a user can paste from costing more than milliseconds."""
+
+SUGGESTION_CUTOFF = 0.72
+"""How alike (0 to 1, difflib's ratio) an unknown word must be to a key to be taken for a typing error."""
+
+_CODE = re.compile(
+    r"^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*(?:\n|\Z)(?:.*?^ {0,3}(?P=fence)[`~]*[ \t]*$|.*\Z)"  # fenced block
+    r"|^(?: {4}|\t)[^\n]*$"  # indented code
+    r"|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)",  # inline code
+    re.MULTILINE | re.DOTALL,
+)
+_AGENT_WORD = re.compile(r"(list|help)?[ \t]*(?=\n|\Z)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What counts as a command.
+
+    Args:
+        keys: the persona keys that may be called.
+        prefix: what a command begins with; `!` unless the valve says otherwise.
+        case_sensitive: whether `!Coder` differs from `!coder`.
+    """
+
+    keys: Set[str]
+    prefix: str = "!"
+    case_sensitive: bool = False
+
+    def lookup(self, word: str) -> str | None:
+        """The persona key that the word names, or None."""
+        if word in self.keys:
+            return word
+        folded = word if self.case_sensitive else word.lower()
+        return folded if folded in self.keys else None
+
+    def folded(self, word: str) -> str:
+        return word if self.case_sensitive else word.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command and the text that belongs to it: all up to the next command."""
+
+    kind: Kind
+    key: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a message says.
+
+    Attributes:
+        text: the message without its commands; escapes resolved.
+        commands: in order of appearance.
+        unknown: a word that looks like a command, stands at the very start and names nothing we know.
+    """
+
+    text: str
+    commands: tuple[Command, ...] = ()
+    unknown: str | None = None
+
+    @property
+    def console(self) -> Command | None:
+        """The command that is answered by us alone (help, list), if the message begins with one."""
+        first = self.commands[0] if self.commands else None
+        return first if first and first.kind in ("help", "list") else None
+
+    @property
+    def switch(self) -> Command | None:
+        """The last command that changes who answers."""
+        return next((c for c in reversed(self.commands) if c.kind in ("persona", "reset")), None)
+
+
+@lru_cache(maxsize=32)
+def _token(prefix: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?P<escape>\\?){re.escape(prefix)}(?P<word>[^\W\d_][\w-]*)(?:[:,](?=\s|\Z)|(?=\s|\Z))"
+        r"(?P<space>[ \t]*)"
+    )
+
+
+def _code_spans(text: str) -> list[tuple[int, int]]:
+    if not any(mark in text for mark in ("`", "~~~", "    ", "\t")):
+        return []
+    return [match.span() for match in _CODE.finditer(text)]
+
+
+def _candidates(text: str, grammar: Grammar) -> Iterator[tuple[re.Match[str], bool]]:
+    """Every token outside code that follows white space, with whether it begins a line."""
+    spans = iter(_code_spans(text[:SCAN_LIMIT]))
+    span = next(spans, None)
+    for match in _token(grammar.prefix).finditer(text, 0, SCAN_LIMIT):
+        start = match.start()
+        while span and span[1] <= start:
+            span = next(spans, None)
+        if span and span[0] <= start:
+            continue
+        before = text[max(0, start - 4) : start]
+        indent = len(before) - len(before.rstrip(" "))
+        if indent == start or (indent < 4 and before[: len(before) - indent].endswith("\n")):
+            yield match, True
+        elif before[-1:].isspace():
+            yield match, False
+
+
+def parse(text: str, grammar: Grammar) -> Parsed:
+    """Reads the commands of one user message.
+
+    >>> parse("!coder fix it", Grammar({"coder"})).commands
+    (Command(kind='persona', key='coder', text='fix it'),)
+    >>> parse("color: red !important", Grammar({"important"})).commands
+    ()
+    """
+    if grammar.prefix not in text:
+        return Parsed(text)
+    found: list[tuple[Kind, str | None, int, int]] = []
+    escapes: list[int] = []
+    unknown: str | None = None
+    begins = False
+    text_begins = len(text) - len(text.lstrip())
+    for match, at_line_start in _candidates(text, grammar):
+        first = match.start() == text_begins
+        if found and match.start() < found[-1][3]:
+            continue  # the word that `!agent` took
+        if not (at_line_start or begins):
+            continue
+        hit = _meaning(text, match, grammar)
+        if match["escape"]:
+            if hit:
+                escapes.append(match.start())
+            continue
+        if hit:
+            begins = begins or first
+            found.append(hit)
+        elif first:
+            unknown = match["word"]
+    if not found and not escapes:
+        return Parsed(text, unknown=unknown)
+    return _assemble(text, found, escapes, unknown)
+
+
+def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> tuple[Kind, str | None, int, int] | None:
+    word = grammar.folded(match["word"])
+    if key := grammar.lookup(match["word"]):
+        return "persona", key, match.start(), match.end()
+    if word in RESET_WORDS:
+        return "reset", None, match.start(), match.end()
+    if word == "agent":
+        rest = _AGENT_WORD.match(text, match.end())
+        if rest is None:
+            return None
+        kind: Kind = "list" if (rest[1] or "").lower() == "list" else "help"
+        return kind, None, match.start(), rest.end()
+    return None
+
+
+def _assemble(
+    text: str, found: list[tuple[Kind, str | None, int, int]], escapes: list[int], unknown: str | None
+) -> Parsed:
+    def piece(start: int, end: int) -> str:
+        kept, at = [], start
+        for escape in escapes:
+            if start <= escape < end:
+                kept.append(text[at:escape])
+                at = escape + 1
+        return "".join(kept) + text[at:end]
+
+    starts = [hit[2] for hit in found] + [len(text)]
+    head = piece(0, starts[0])
+    bodies = [piece(hit[3], end) for hit, end in zip(found, starts[1:], strict=True)]
+    commands = tuple(
+        Command(kind, key, body.strip()) for (kind, key, _, _), body in zip(found, bodies, strict=True)
+    )
+    return Parsed("".join([head, *bodies]).strip(), commands, unknown)
+
+
+def suggest(word: str, grammar: Grammar) -> str | None:
+    """The known key that an unknown word was probably meant to be, or None."""
+    known = [*grammar.keys, "agent", *RESET_WORDS]
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=SUGGESTION_CUTOFF)
+    return close[0] if close else None
+
+
+def message_text(message: dict[str, Any]) -> str:
+    """The text of a message, whose content is a string, a list of parts, or null."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            part["text"]
+            for part in content
+            if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
+    """A copy of the message that says `text`; images and other parts stay where they are."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return {**message, "content": text}
+    parts: list[Any] = [
+        part for part in content if not (isinstance(part, dict) and part.get("type") == "text")
+    ]
+    return {**message, "content": [{"type": "text", "text": text}, *parts] if text else parts}
+
+
+def strip_commands(messages: list[dict[str, Any]], grammar: Grammar) -> list[dict[str, Any]]:
+    """The transcript as the LLM should see it: without commands and without what we ourselves answered.
+
+    A user message that was nothing but commands (`!agent list`, a lone `!coder`) goes, together with the
+    confirmation that followed it. The last user message always stays.
+    """
+    prefix = grammar.prefix
+    last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=-1)
+    kept: list[dict[str, Any]] = []
+    skip_answer = False
+    for index, message in enumerate(messages):
+        role = message.get("role")
+        if role == "user":
+            skip_answer = False
+            text = message_text(message)
+            if prefix in text:
+                parsed = parse(text, grammar)
+                if parsed.commands and not parsed.text and index != last and not _has_parts(message):
+                    skip_answer = True
+                    continue
+                if parsed.text != text:
+                    message = with_text(message, parsed.text)  # noqa: PLW2901
+        elif skip_answer and role == "assistant":
+            continue
+        kept.append(message)
+    return kept
+
+
+def _has_parts(message: dict[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") != "text" for part in content
+    )

@@ -1,0 +1,70 @@
+"""What we answer ourselves: help, the list, confirmations, suggestions. Pure text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from agent_mode.store.personas import Persona
+
+CATEGORY_ORDER = ("software", "data", "science", "business", "writing", "teaching", "creative", "everyday")
+
+
+def help_text(prefix: str) -> str:
+    """The answer to `!agent`."""
+    return f"""**Agent Mode** — switch who answers, in the middle of a chat.
+
+| Type | What happens |
+| --- | --- |
+| `{prefix}coder how do I …` | Coder takes over and answers; it stays until you switch again |
+| `{prefix}coder` | Coder takes over; ask in your next message |
+| `{prefix}reset` | back to the model that you picked |
+| `{prefix}agent list` | everyone you can call |
+| `{prefix}agent` | this help |
+
+A command counts at the start of a message or line. `\\{prefix}coder` is plain text."""
+
+
+def list_text(personas: Iterable[Persona], prefix: str) -> str:
+    """The answer to `!agent list`: a table for each category."""
+    groups: dict[str, list[Persona]] = {}
+    for persona in personas:
+        groups.setdefault(persona.category, []).append(persona)
+    order = {name: index for index, name in enumerate(CATEGORY_ORDER)}
+    parts = []
+    for category in sorted(groups, key=lambda name: (order.get(name, len(order)), name)):
+        rows = [
+            f"| `{prefix}{persona.key}` | {_cell(persona.display_name)} | {_cell(persona.description)} |"
+            for persona in sorted(groups[category], key=lambda persona: persona.name.lower())
+        ]
+        head = f"### {_cell(category.capitalize())}\n\n| Type | Persona | What for |\n| --- | --- | --- |"
+        parts.append("\n".join([head, *rows]))
+    if not parts:
+        return "No persona is enabled. An admin can change that with the valve `models` of the personas pipeline."
+    return "\n\n".join(parts)
+
+
+def confirmation(persona: Persona) -> str:
+    """The answer to a lone `!coder`."""
+    return f"**{_cell(persona.display_name)}** answers from now on. {_cell(persona.description)}"
+
+
+def back_to(persona: Persona) -> str:
+    """The answer to a lone `!reset`."""
+    return f"Back to **{_cell(persona.display_name)}**."
+
+
+def did_you_mean(word: str, key: str, prefix: str) -> str:
+    """The answer to `!codr`."""
+    return (
+        f"I don't know `{prefix}{word}` — did you mean `{prefix}{key}`? "
+        f"Nothing was sent to the model. `{prefix}agent list` shows everyone; "
+        f"write `\\{prefix}{word}` if you meant the word itself."
+    )
+
+
+def _cell(text: str) -> str:
+    """Text of a persona inside Markdown: one line, no table border, no markup of its own."""
+    one_line = " ".join(text.split())
+    for char in "\\`*_[]<>|":
+        one_line = one_line.replace(char, "\\" + char)
+    return one_line

@@ -1,0 +1,148 @@
+"""Everything that lives as long as the server: opened once on its event loop, closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from agent_mode.agents.runs import Runs
+from agent_mode.chat.roster import Rosters
+from agent_mode.errors import StoreError
+from agent_mode.llm.client import LlmClient
+from agent_mode.observe.logs import get_logger
+from agent_mode.prompts import guard
+from agent_mode.prompts.strategies import StrategyBook
+from agent_mode.prompts.templates import TemplateSet
+from agent_mode.settings import Settings
+from agent_mode.store.book import PersonaBook
+from agent_mode.store.db import Database
+from agent_mode.store.exchange import read_catalogue
+from agent_mode.store.personas import PersonaStore, SeedReport
+from agent_mode.store.sessions import SessionStore
+
+log = get_logger(__name__)
+
+REFRESH_SECONDS = 2.0
+"""How soon a persona that another process changed is seen here."""
+KEEP_DAYS = 365
+"""How long it is remembered who answered in a chat."""
+
+
+class Runtime:
+    """The parts of a running server, each bound to the event loop that opened it."""
+
+    def __init__(self, settings: Settings, db: Database) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.db = db
+        self.persona_store = PersonaStore(db)
+        self.personas = PersonaBook()
+        self.rosters = Rosters(self.personas)
+        self.sessions = SessionStore(db)
+        self.strategies = StrategyBook(settings.strategies_dir)
+        self.templates = TemplateSet(settings.strategies_dir / "templates")
+        self.llm = LlmClient()
+        self.runs = Runs()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Runtime:
+        """Opens the store, seeds the personas and starts the housekeeping.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        db = await Database.open(settings.resolved_database_url())
+        runtime = cls(settings, db)
+        try:
+            await runtime._start()
+        except StoreError:
+            await runtime.close()
+            raise
+        return runtime
+
+    @classmethod
+    async def open_whatever_happens(cls, settings: Settings) -> Runtime:
+        """As `open`; with an unusable database on a temporary one, since a start must not fail."""
+        try:
+            return await cls.open(settings)
+        except StoreError as error:
+            log.error("database unusable; going on with a temporary one, nothing is kept", reason=str(error))
+        folder = tempfile.TemporaryDirectory(prefix="agent-mode-")
+        url = f"sqlite+aiosqlite:///{Path(folder.name) / 'agent_mode.db'}"
+        runtime = await cls.open(settings.model_copy(update={"database_url": url}))
+        runtime._temporary = folder
+        return runtime
+
+    async def _start(self) -> None:
+        await seed(self.settings, self.persona_store)
+        await self.personas.load(self.persona_store)
+        await self.sessions.start()
+        await self.llm.start()
+        self.runs.start()
+        self.spawn(self._housekeeping())
+        for error in (*self.strategies.errors().values(), *self.templates.errors().values()):
+            log.warning("strategy or template not usable", reason=str(error))
+
+    async def close(self) -> None:
+        """Stops every run and task, writes what waits, and lets go of all connections."""
+        await self.runs.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.sessions.close()
+        await self.llm.close()
+        await self.db.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs something off the user's path; it ends with the runtime at the latest."""
+        task = self.loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _housekeeping(self) -> None:
+        next_prune = 0.0
+        while True:
+            try:
+                if await self.personas.refresh(self.persona_store):
+                    log.info("personas changed", count=len(self.personas.all()))
+                if self.loop.time() >= next_prune:
+                    await self.sessions.prune(KEEP_DAYS)
+                    next_prune = self.loop.time() + 86_400
+            except StoreError as error:
+                log.warning("housekeeping failed, trying again", reason=str(error))
+            await asyncio.sleep(REFRESH_SECONDS)
+
+
+async def seed(settings: Settings, store: PersonaStore) -> SeedReport:
+    """Brings the shipped catalogue into the store; what a user edited stays.
+
+    Raises:
+        StoreError: the database failed.
+    """
+    forms, errors = await read_catalogue(settings.personas_dir)
+    for error in errors:
+        log.warning("persona file left out", reason=str(error))
+    accepted = []
+    for form in forms:
+        phrases = guard.override_phrases(form.prompt)
+        if phrases:
+            log.warning("persona carries override phrases", persona=form.key, phrases=", ".join(phrases))
+            if settings.override_phrases == "refuse":
+                continue
+        accepted.append(form)
+    report = await store.seed(accepted)
+    if report.added or report.updated:
+        log.info(
+            "personas seeded",
+            added=len(report.added),
+            updated=len(report.updated),
+            protected=len(report.protected),
+        )
+    return report

@@ -1,0 +1,160 @@
+"""Who answers this turn, who answered before, and what the messages look like then. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agent_mode.chat.commands import Grammar, Parsed, message_text, parse, strip_commands
+from agent_mode.prompts import reset
+from agent_mode.prompts.reset import Identity, SwitchPlan
+from agent_mode.prompts.strategies import Strategy
+from agent_mode.prompts.templates import TemplateSet
+from agent_mode.store.sessions import Answer, Session
+
+Reason = Literal["history_detected", "active_agent_mismatch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the store knows of the chat at this point.
+
+    Attributes:
+        parent: the answer before this turn on this branch.
+        sibling: the newest answer of the *asked* model to the same user message as `parent` (several
+            models side by side).
+        session: the chat's record, for callers whose branch is not known.
+    """
+
+    parent: Answer | None = None
+    sibling: Answer | None = None
+    session: Session | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Who answers and who answered.
+
+    Attributes:
+        is_switch: whether the one who answers now is another than the one whose replies are in the history.
+        current: key of the agent that answers now.
+        previous: key of the agent that answered before; None if nobody did, or none of ours.
+        reason: `active_agent_mismatch` when our record of the chat says so, `history_detected` when it was
+            judged by the transcript; None without a switch.
+        ui_since: number of user messages before the asked model was picked.
+    """
+
+    is_switch: bool
+    current: str
+    previous: str | None = None
+    reason: Reason | None = None
+    ui_since: int = 0
+
+
+def detect_agent_switch(
+    messages: Sequence[dict[str, Any]],
+    requested: str,
+    grammar: Grammar,
+    *,
+    memory: Memory | None = None,
+    branch_known: bool = False,
+    said: Parsed | None = None,
+) -> Detection:
+    """Decides who answers now and whether that is a switch.
+
+    A `!writer` typed in the Coder model holds for the following turns until `!reset` or until another model
+    is picked; a freshly picked model wins over an older command, a command in this very message over both.
+
+    Args:
+        messages: the transcript of this branch, oldest first.
+        requested: key of the agent whose model was asked.
+        grammar: which words are commands.
+        memory: what the store knows; None for callers without a chat.
+        branch_known: whether `memory.parent` was looked up for this very branch.
+        said: the parsed last user message; parsed here if not given.
+    """
+    memory = memory or Memory()
+    if said is None:
+        users = [message for message in messages if message.get("role") == "user"]
+        said = parse(message_text(users[-1]), grammar) if users else Parsed("")
+    answered = any(message.get("role") == "assistant" for message in _before_last_user(messages))
+    if branch_known:
+        base, previous, reason = _by_record(memory, requested, answered)
+        since = 0
+    else:
+        base, previous, reason, since = _by_transcript(messages, requested, grammar, memory.session)
+    current = _obey(said, base, requested)
+    is_switch = answered and previous != current
+    return Detection(is_switch, current, previous if answered else None, reason if is_switch else None, since)
+
+
+def _obey(said: Parsed, base: str, requested: str) -> str:
+    command = said.switch
+    if command is None:
+        return base
+    return command.key if command.kind == "persona" and command.key else requested
+
+
+def _by_record(memory: Memory, requested: str, answered: bool) -> tuple[str, str | None, Reason]:
+    parent = memory.parent
+    if parent is None:
+        return requested, None, "history_detected"
+    if parent.ui_agent == requested:
+        base = parent.agent
+    elif memory.sibling is not None:
+        base = memory.sibling.agent
+    else:
+        base = requested
+    return base, parent.voice or parent.agent, "active_agent_mismatch"
+
+
+def _by_transcript(
+    messages: Sequence[dict[str, Any]], requested: str, grammar: Grammar, session: Session | None
+) -> tuple[str, str, Reason, int]:
+    earlier = [m for m in _before_last_user(messages) if m.get("role") == "user"]
+    if session is not None and session.ui_agent != requested:
+        return requested, session.active_agent, "active_agent_mismatch", len(earlier)
+    since = session.ui_since if session is not None else 0
+    sticky = voice = requested
+    for message in earlier[since:]:
+        text = message_text(message)
+        parsed = parse(text, grammar) if grammar.prefix in text else Parsed(text)
+        sticky = _obey(parsed, sticky, requested)
+        if parsed.text:  # a lone command was answered by us, in nobody's voice
+            voice = sticky
+    return sticky, voice, "history_detected", since
+
+
+def _before_last_user(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=0)
+    return messages[:last]
+
+
+def plan_turn(
+    messages: list[dict[str, Any]],
+    agent: Identity,
+    previous: Identity | None,
+    strategy: Strategy,
+    templates: TemplateSet,
+    grammar: Grammar,
+    *,
+    switched: bool,
+    policy: str | None = None,
+) -> SwitchPlan:
+    """The messages to send to the LLM: commands taken out, persona in its place, hard reset if switched.
+
+    Args:
+        messages: the transcript as it came; not changed.
+        agent: who answers.
+        previous: who answered before, None when none of ours.
+        strategy: of the provider model behind the agent.
+        templates: the hard-reset templates.
+        grammar: which words are commands.
+        switched: whether this turn is a switch.
+        policy: history policy that overrides the strategy's.
+    """
+    clean = strip_commands(messages, grammar)
+    if not switched:
+        return reset.keep_on(clean, agent, strategy)
+    return reset.hard_reset(clean, agent, previous, strategy, templates, policy)

@@ -1,0 +1,262 @@
+"""One request from Open WebUI, validated once; after this nobody reads raw bodies."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from agent_mode.chat.commands import message_text
+from agent_mode.errors import RequestError
+
+CONTEXT_KEY = "agent_mode"
+"""The key of the body in which an inlet leaves the chat's context for `pipe()`."""
+
+MAX_MESSAGES = 10_000
+MAX_ID = 256
+_SAID_LIMIT = 32_768
+
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_OWN_KEYS = frozenset(
+    {
+        CONTEXT_KEY,
+        "model",
+        "messages",
+        "stream",
+        "user",
+        "metadata",
+        "chat_id",
+        "session_id",
+        "id",
+        "message_id",
+    }
+    | {"message_ids", "parent_id", "user_message", "features", "variables", "background_tasks", "tool_ids"}
+    | {"filter_ids", "files", "params", "title", "model_item", "task", "tool_servers", "parent_message"}
+)
+"""Keys of the body that are Open WebUI's or ours; a provider would refuse or misread them."""
+
+_TASK_OPENERS = (
+    "### Task:\nGenerate a concise, 3-5 word title",
+    "### Task:\nGenerate 1-3 broad tags",
+    "### Task:\nSuggest 3-5 relevant follow-up",
+    "### Task:\nAnalyze the chat history to determine the necessity of generating search queries",
+    "### Task:\nYou are an autocompletion system",
+)
+"""How Open WebUI's default task prompts begin. Only looked at when neither inlet nor header names the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnContext:
+    """Where in Open WebUI a turn belongs; all None for other callers.
+
+    Attributes:
+        chat_id: the chat.
+        message_id: the assistant message that this turn writes.
+        parent_id: the assistant message before it on this branch; None at the root.
+        user_message_id: the message that is being answered.
+        session_id: the browser session; without one the caller is a program.
+        task: name of a background task, such as `title_generation`.
+        said: the user's own words, where something is put around them later (a knowledge template).
+        branch_known: whether `parent_id` can be believed (None then means the root).
+    """
+
+    chat_id: str | None = None
+    message_id: str | None = None
+    parent_id: str | None = None
+    user_message_id: str | None = None
+    session_id: str | None = None
+    task: str | None = None
+    said: str | None = None
+    branch_known: bool = False
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person looks at a page that shows events."""
+        return self.session_id is not None
+
+
+_FIELDS = frozenset(item.name for item in fields(TurnContext))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One validated request.
+
+    Attributes:
+        model: the model that was asked, as Open WebUI names it (`personas.coder`).
+        messages: OpenAI messages, oldest first, at least one.
+        stream: whether the caller wants chunks.
+        params: what goes on to the provider (`temperature`, `tools`, …).
+        context: where in Open WebUI the turn belongs.
+        user_id: Open WebUI's user, for logs and permissions.
+    """
+
+    model: str
+    messages: list[dict[str, Any]]
+    stream: bool = False
+    params: dict[str, Any] = field(default_factory=dict)
+    context: TurnContext = field(default_factory=TurnContext)
+    user_id: str | None = None
+
+    @classmethod
+    def parse(cls, body: Any, headers: Mapping[str, str] | None = None, *, secret: str = "") -> Turn:
+        """Validates a request body.
+
+        Args:
+            body: the JSON of `POST /chat/completions`.
+            headers: the request's headers, names in lower case.
+            secret: what an inlet signed its context with.
+
+        Raises:
+            RequestError: names the field that is wrong.
+        """
+        if not isinstance(body, dict):
+            raise _bad("The request body must be a JSON object.", "body")
+        model = body.get("model")
+        if not isinstance(model, str) or not model or len(model) > MAX_ID:
+            raise _bad("`model` must be the id of a model.", "model", "GET /models lists them.")
+        stream = body.get("stream", False)
+        if stream is None:
+            stream = False
+        if not isinstance(stream, bool):
+            raise _bad("`stream` must be true or false.", "stream")
+        messages = _messages(body.get("messages"))
+        context = unpack(body.get(CONTEXT_KEY), secret) or _from_headers(headers or {})
+        if context.task is None and _looks_like_task(messages):
+            context = replace(context, task="unknown")
+        user = body.get("user")
+        user_id = user.get("id") if isinstance(user, dict) else None
+        return cls(
+            model=model,
+            messages=messages,
+            stream=stream,
+            params={key: value for key, value in body.items() if key not in _OWN_KEYS},
+            context=context,
+            user_id=user_id if isinstance(user_id, str) else None,
+        )
+
+    @property
+    def said(self) -> str:
+        """What the user wrote last."""
+        if self.context.said is not None:
+            return self.context.said
+        last = next((m for m in reversed(self.messages) if m["role"] == "user"), None)
+        return message_text(last) if last else ""
+
+
+def _bad(
+    message: str, field: str, hint: str = "Send it as OpenAI's chat completions API says."
+) -> RequestError:
+    return RequestError(message, hint=hint, field=field)
+
+
+def _messages(messages: Any) -> list[dict[str, Any]]:
+    if not isinstance(messages, list) or not messages:
+        raise _bad("`messages` must be a list with at least one message.", "messages")
+    if len(messages) > MAX_MESSAGES:
+        raise _bad(f"`messages` holds more than {MAX_MESSAGES} messages.", "messages", "Start a new chat.")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise _bad("A message must be an object.", f"messages.{index}")
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
+            raise _bad(
+                "A message's `role` is unknown.",
+                f"messages.{index}.role",
+                f"Known: {', '.join(sorted(_ROLES))}.",
+            )
+        content = message.get("content")
+        if isinstance(content, str):
+            continue
+        if content is None and role == "assistant":
+            continue  # a message that only calls tools
+        if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+            raise _bad("A message's `content` must be text or a list of parts.", f"messages.{index}.content")
+    return messages
+
+
+def pack(metadata: Any, said: str | None, secret: str) -> dict[str, Any]:
+    """The context that an inlet leaves in the body, signed.
+
+    Any user of Open WebUI may put keys into a body, and an inlet is not called for every model, so a
+    context that is not signed with the connection key is not believed.
+
+    Args:
+        metadata: `body.metadata` of Open WebUI's inlet call.
+        said: the user's own words, if something may be put around them before `pipe()` sees them.
+        secret: the connection key.
+    """
+    meta = metadata if isinstance(metadata, dict) else {}
+    user_message = meta.get("user_message")
+    user_message = user_message if isinstance(user_message, dict) else {}
+    context = TurnContext(
+        chat_id=_id(meta.get("chat_id")),
+        message_id=_id(meta.get("message_id")),
+        parent_id=_id(user_message.get("parentId")),
+        user_message_id=_id(meta.get("user_message_id")) or _id(user_message.get("id")),
+        session_id=_id(meta.get("session_id")),
+        task=_id(meta.get("task")),
+        said=said if said and len(said) <= _SAID_LIMIT else None,
+        branch_known="parentId" in user_message,
+    )
+    values = {key: value for key, value in _fields(context).items() if value}
+    return {**values, "signature": _sign(values, secret)}
+
+
+def unpack(value: Any, secret: str) -> TurnContext | None:
+    """The context that `pack` left, or None if there is none or its signature is wrong."""
+    if not isinstance(value, dict):
+        return None
+    values = {key: item for key, item in value.items() if key != "signature"}
+    signature = value.get("signature")
+    if not isinstance(signature, str) or not signature.isascii() or set(values) - _FIELDS:
+        return None
+    if not hmac.compare_digest(signature, _sign(values, secret)):
+        return None
+    return TurnContext(**values)
+
+
+def _sign(values: dict[str, Any], secret: str) -> str:
+    message = json.dumps(values, sort_keys=True).encode()
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def _from_headers(headers: Mapping[str, str]) -> TurnContext:
+    """The context of a chat whose inlet is not ours (a workspace model on one of our models).
+
+    Open WebUI sends the chat id itself; the others come from header templates in the connection.
+    """
+
+    def header(name: str) -> str | None:
+        value = _id(headers.get(name))
+        return None if value is None or "{{" in value or value in ("None", "null") else value
+
+    chat_id = header("x-agent-mode-chat-id") or header("x-openwebui-chat-id")
+    message_id = header("x-agent-mode-message-id")
+    return TurnContext(
+        chat_id=chat_id,
+        message_id=message_id,
+        parent_id=header("x-agent-mode-parent-id"),
+        user_message_id=header("x-agent-mode-user-message-id"),
+        session_id=chat_id,
+        task=header("x-agent-mode-task"),
+        branch_known=message_id is not None and "x-agent-mode-parent-id" in headers,
+    )
+
+
+def _fields(context: TurnContext) -> dict[str, Any]:
+    return {name: getattr(context, name) for name in _FIELDS}
+
+
+def _id(value: Any) -> str | None:
+    if not isinstance(value, str) or not value or len(value) > MAX_ID or not value.isprintable():
+        return None
+    return value
+
+
+def _looks_like_task(messages: list[dict[str, Any]]) -> bool:
+    users = [message for message in messages if message["role"] == "user"]
+    return len(users) == 1 and message_text(users[0]).startswith(_TASK_OPENERS)

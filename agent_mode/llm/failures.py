@@ -1,0 +1,121 @@
+"""A provider's failure as one readable sentence with the cure."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from agent_mode.errors import ProviderError
+from agent_mode.llm.connection import Connection
+from agent_mode.llm.sse import readable
+
+_SECRET = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w*.-]{6,}")
+
+
+def from_status(
+    status: int, body: bytes, connection: Connection, model: str, retry_after: str | None
+) -> ProviderError:
+    """The error for an HTTP answer that is not 200.
+
+    Args:
+        status: HTTP status of the provider.
+        body: the start of the answer's body; its message is quoted, secrets taken out.
+        connection: where the request went.
+        model: the provider model that was asked for.
+        retry_after: the provider's Retry-After header.
+    """
+    said = _redact(_message(body), connection)
+    quoted = f" It says: {said}" if said else ""
+    if status in (401, 403):
+        return ProviderError(
+            f"The model provider refused the key ({status}).{quoted}",
+            hint="Check the key: valve `llm_api_key` of the personas pipeline, or OPENAI_API_KEY.",
+            code="provider_auth",
+        )
+    if status == 404:
+        return ProviderError(
+            f"The model provider does not know the model “{readable(model, 80)}” (404).{quoted}",
+            hint="Set a model that the provider offers: valve `llm_model`, or AGENT_MODE_MODEL.",
+            code="provider_model",
+        )
+    if status == 429:
+        wait = f" Try again in {readable(retry_after, 20)} seconds." if retry_after else ""
+        return ProviderError(
+            f"The model provider is limiting requests (429).{quoted}",
+            hint=wait.strip() or "Wait a moment and try again, or raise the limit at the provider.",
+            code="provider_rate_limit",
+            status=429,
+            retryable=True,
+        )
+    if status >= 500:
+        return ProviderError(
+            f"The model provider has trouble ({status}).{quoted}",
+            hint="Try again in a moment; if it stays so, look at the provider's status page or log.",
+            code="provider_unavailable",
+            retryable=True,
+        )
+    return ProviderError(
+        f"The model provider refused the request ({status}).{quoted}",
+        hint="The message above says what it does not accept; a different model may.",
+        code="provider_refused",
+        status=400,
+    )
+
+
+def unreachable(connection: Connection, reason: str) -> ProviderError:
+    """The provider did not accept a connection."""
+    return ProviderError(
+        f"The model provider at {connection.base_url} cannot be reached ({readable(reason, 120)}).",
+        hint="Check the base URL, and that the provider is running and reachable from this server.",
+        code="provider_unreachable",
+        retryable=True,
+    )
+
+
+def timed_out(connection: Connection, error: TimeoutError) -> ProviderError:
+    """No connection, or no byte, within the time that the valves allow."""
+    if "onnection timeout" in str(error):  # aiohttp has no class of its own for it before 3.10
+        return unreachable(connection, f"no answer within {connection.connect_timeout:g} seconds")
+    return ProviderError(
+        f"The model provider sent nothing for {connection.read_timeout:g} seconds.",
+        hint="Try again, choose a faster model, or raise the valve `read_timeout`.",
+        code="provider_timeout",
+        status=504,
+        retryable=True,
+    )
+
+
+def broken_stream(reason: str) -> ProviderError:
+    return ProviderError(
+        "The connection to the model provider broke in the middle of the answer.",
+        hint="What came before stays; try again for the rest.",
+        code="provider_broken_stream",
+        retryable=True,
+    ).with_detail(reason)
+
+
+def leads_back(model: str) -> ProviderError:
+    return ProviderError(
+        f"The model “{readable(model, 80)}” leads back to Agent Mode itself.",
+        hint="Choose a model of a real provider: valve `llm_model`, or AGENT_MODE_MODEL.",
+        code="provider_recursion",
+        status=400,
+    )
+
+
+def _message(body: bytes) -> str:
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return "" if text.startswith("<") else readable(text, 200) if text else ""
+    error = data.get("error", data.get("detail", data.get("message"))) if isinstance(data, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return readable(error) if error else ""
+
+
+def _redact(text: str, connection: Connection) -> str:
+    if connection.api_key:
+        text = text.replace(connection.api_key, "[key]")
+    return _SECRET.sub("[key]", text)

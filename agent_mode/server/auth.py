@@ -1,0 +1,61 @@
+"""Who is calling: the connection key, compared in constant time, on every route but the status routes."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from typing import Any
+
+from agent_mode.errors import AuthenticationError
+from agent_mode.server.upstream import DEFAULT_KEY
+
+OPEN_PATHS = frozenset({"/", "/v1", "/healthz", "/readyz"})
+"""Status routes; they tell that the server is up and nothing else."""
+
+
+def is_open(method: str, path: str) -> bool:
+    """Whether the route needs no key: a status route, or a browser's CORS preflight, which carries none."""
+    return (method in ("GET", "HEAD") and path in OPEN_PATHS) or method == "OPTIONS"
+
+
+def check(authorization: str | None, key: str, server: Any) -> None:
+    """Checks the key of a request.
+
+    Args:
+        authorization: the Authorization header.
+        key: the connection key.
+        server: ASGI's `scope["server"]`: the address that the request reached.
+
+    Raises:
+        AuthenticationError: with the reason.
+    """
+    if key == DEFAULT_KEY and not is_loopback(server[0] if server else None):
+        raise AuthenticationError(
+            "The well-known default key is only good on this machine's own loopback address.",
+            hint="Set PIPELINES_API_KEY to a key of your own and restart.",
+        )
+    if not authorization:
+        raise AuthenticationError(
+            "No key was sent.", hint="Send the connection key: `Authorization: Bearer <key>`."
+        )
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise AuthenticationError(
+            "The key was not sent as a bearer token.",
+            hint="Set the connection's authentication to Bearer: `Authorization: Bearer <key>`.",
+        )
+    if not hmac.compare_digest(token.strip().encode("utf-8", "replace"), key.encode()):
+        raise AuthenticationError(
+            "The key is not this server's connection key.",
+            hint="Copy it from what ./start.sh prints, or from PIPELINES_API_KEY.",
+        )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether an address can be reached from this machine only."""
+    if host is None:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

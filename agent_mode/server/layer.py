@@ -1,0 +1,208 @@
+"""The one layer around the Pipelines server's app: a pure ASGI class.
+
+It asks every caller for the key, answers chats and inlets of our own pipelines natively, and adds to the
+model list what Open WebUI shows. Everything else goes to upstream untouched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from agent_mode.chat.turn import Turn
+from agent_mode.errors import AuthenticationError, ConfigurationError, RequestError
+from agent_mode.llm import failures
+from agent_mode.llm.client import HOP_HEADER
+from agent_mode.llm.sse import Facts
+from agent_mode.server import auth, streaming, upstream
+from agent_mode.server.native import NativePipeline
+from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
+
+_CHAT_PATHS = frozenset({"/chat/completions", "/v1/chat/completions"})
+_MODEL_PATHS = frozenset({"/models", "/v1/models"})
+_FILTER_PATH = re.compile(r"(?:/v1)?/([^/]+)/filter/(inlet|outlet)")
+
+
+class Layer:
+    """Wraps an ASGI app.
+
+    Args:
+        app: upstream's app, or its middleware stack.
+        key: the connection key.
+        max_body: largest body in bytes that is read.
+        ready: whether chats can be answered.
+    """
+
+    def __init__(self, app: upstream.AsgiApp, *, key: str, max_body: int, ready: Callable[[], bool]) -> None:
+        self.app = app
+        self._is_ready = ready
+        self._key = key
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if "origin" in headers:
+            send = _with_cors(send)
+        try:
+            await self._route(scope, headers, receive, send)
+        except AuthenticationError as error:
+            await send_error(send, error, ((b"www-authenticate", b"Bearer"),))
+        except RequestError as error:
+            await send_error(send, error)
+
+    async def _route(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        if not auth.is_open(method, path):
+            auth.check(headers.get("authorization"), self._key, scope.get("server"))
+        if method == "POST" and path in _CHAT_PATHS:
+            await self._chat(scope, headers, receive, send)
+        elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
+            await self._filter(match[1], match[2], scope, receive, send)
+        elif method == "GET" and path in _MODEL_PATHS:
+            await self._models(scope, receive, send)
+        elif method == "GET" and path == "/healthz":
+            await send_json(send, 200, {"status": True})
+        elif method == "GET" and path == "/readyz":
+            await self._ready(send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _chat(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        raw = await self._read(receive)
+        body = _json(raw)
+        found = upstream.pipeline_of(body["model"]) if _has_model(body) else None
+        if found is None or not isinstance(found[0], NativePipeline):
+            await self.app(scope, _replay(raw, receive), send)
+            return
+        turn = Turn.parse(body, headers, secret=self._key)
+        if HOP_HEADER.lower() in headers:
+            await send_error(send, failures.leads_back(turn.model))
+            return
+        pipeline, sub_id = found
+        facts = Facts()
+        try:
+            runtime = pipeline.runtime()
+        except ConfigurationError as error:
+            await send_error(send, error)
+            return
+        await streaming.answer(turn, pipeline.answer(turn, sub_id, facts), facts, runtime.runs, receive, send)
+
+    async def _filter(self, model: str, hook: str, scope: Scope, receive: Receive, send: Send) -> None:
+        found = upstream.pipeline_of(model)
+        if found is None or not isinstance(found[0], NativePipeline):
+            await self.app(scope, receive, send)
+            return
+        form = _json(await self._read(receive))
+        body = form.get("body") if isinstance(form, dict) else None
+        user = form.get("user") if isinstance(form, dict) else None
+        if not isinstance(body, dict) or not isinstance(user, dict | None):
+            raise RequestError(
+                "A filter call needs `body` as an object, and `user` as an object or null.",
+                hint='Send {"body": {…}, "user": {…}}.',
+                field="body",
+            )
+        if hook == "inlet":
+            body = await found[0].inlet(body, user)
+        await send_json(send, 200, body)
+
+    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Upstream's own list, with the tags and descriptions that Open WebUI shows."""
+        start: dict[str, Any] = {}
+        chunks: list[bytes] = []
+
+        async def catch(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            elif message["type"] == "http.response.body":
+                chunks.append(message.get("body", b""))
+
+        await self.app(scope, receive, catch)
+        body = b"".join(chunks)
+        if start.get("status") == 200:
+            data = json.loads(body)
+            for entry in data["data"]:
+                found = upstream.pipeline_of(entry["id"])
+                if found is not None and isinstance(found[0], NativePipeline):
+                    entry.update(found[0].model_extras(found[1]))
+            body = json.dumps(data).encode()
+        kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+        start["headers"] = [*kept, (b"content-length", str(len(body)).encode())]
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _ready(self, send: Send) -> None:
+        ready = self._is_ready()
+        await send_json(send, 200 if ready else 503, {"status": ready})
+
+    async def _read(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError("The request ended before its body was complete.", status=400)
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body:
+                raise RequestError(
+                    f"The request is larger than {self._max_body // 2**20} MiB.",
+                    hint="Send less, or raise AGENT_MODE_MAX_BODY_MB.",
+                    code="too_large",
+                    status=413,
+                )
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+
+def _has_model(body: Any) -> bool:
+    return isinstance(body, dict) and isinstance(body.get("model"), str)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw, parse_constant=_no_constant)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:
+        reason = str(error)
+    raise RequestError(
+        f"The request body is not JSON: {reason}.", hint="Send a JSON object in UTF-8.", field="body"
+    )
+
+
+def _replay(raw: bytes, receive: Receive) -> Receive:
+    """The body once more for upstream; after it, whatever else the connection says."""
+    given = False
+
+    async def again() -> Any:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    return again
+
+
+def _with_cors(send: Send) -> Send:
+    """Lets a browser read our answers, as upstream lets it read its own; the key is still needed."""
+    allowed = b"access-control-allow-origin"
+
+    async def allow(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            if all(name.lower() != allowed for name, _ in headers):
+                message = {**message, "headers": [*headers, (allowed, b"*")]}
+        await send(message)
+
+    return allow

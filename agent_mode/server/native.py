@@ -1,0 +1,36 @@
+"""What the layer needs of a pipeline to answer for it natively."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from agent_mode.agents.engine import Event
+from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.turn import Turn
+from agent_mode.llm.sse import Facts
+
+
+class NativePipeline(ABC):
+    """A pipeline of ours. Pipelines of others are no subclasses and go to upstream untouched."""
+
+    @abstractmethod
+    def runtime(self) -> Runtime:
+        """The running server's parts.
+
+        Raises:
+            ConfigurationError: the server did not start them.
+        """
+
+    @abstractmethod
+    def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
+        """Answers one turn; `model` is the model's id inside the pipeline."""
+
+    @abstractmethod
+    async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What Open WebUI calls before a chat request: returns the body to go on with. Never raises."""
+
+    @abstractmethod
+    def model_extras(self, model: str) -> dict[str, Any]:
+        """What to add to the model's entry in `/models`."""

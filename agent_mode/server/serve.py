@@ -1,0 +1,123 @@
+"""Our own server: the unmodified upstream app inside our layer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from agent_mode.errors import ConfigurationError
+from agent_mode.observe import logs
+from agent_mode.server import auth, prepare, upstream
+from agent_mode.server.host import Host, host
+from agent_mode.server.streaming import Receive, Scope, Send
+from agent_mode.settings import Settings
+from agent_mode.store.db import Database
+
+GRACE_SECONDS = 5
+"""How long running chats may go on when the server is told to stop."""
+
+
+class Lifespan:
+    """Keeps the shared runtime open as long as the server runs, whatever pipelines come and go."""
+
+    def __init__(self, app: upstream.AsgiApp, shared: Host) -> None:
+        self._app = app
+        self._host = shared
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        await self._host.acquire()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            await self._host.release()
+
+
+def serve(settings: Settings) -> None:
+    """Prepares everything and serves until told to stop.
+
+    Raises:
+        ConfigurationError: something cannot work; the hint says what to do.
+        StoreError: the database cannot be used.
+    """
+    logs.configure(json=settings.log_format == "json", debug=settings.debug)
+    os.umask(0o077)  # valves hold keys, the database holds chats' facts
+    folder = prepare.data_dir(settings)
+    key = prepare.connection_key(settings, folder)
+    _refuse_default_key(key, settings.host)
+    _refuse_taken_port(settings.host, settings.port)
+    asyncio.run(_check_database(settings))
+    server_dir = upstream.folder(settings.pipelines_server_dir)
+    app = upstream.load(server_dir, pipelines_dir=prepare.pipelines_dir(settings, folder), api_key=key)
+    host.served = True
+    print(welcome(settings, key, folder), flush=True)  # noqa: T201
+    uvicorn.run(
+        Lifespan(host.layer(app, settings), host),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def welcome(settings: Settings, key: str, folder: Path) -> str:
+    """The three things a person needs: URL, key, what to do with them."""
+    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    configured = settings.openai_api_base_url or settings.openai_api_key
+    source = (
+        "your OpenAI-compatible provider"
+        if configured
+        else "Open WebUI's own models"
+        if settings.openwebui_url and settings.openwebui_api_key
+        else "the built-in demo model (set OPENAI_API_BASE_URL and OPENAI_API_KEY for real answers)"
+    )
+    where = "from PIPELINES_API_KEY" if settings.pipelines_api_key else f"kept in {folder / prepare.KEY_FILE}"
+    return f"""
+  Agent Mode is starting.
+
+    URL   http://{shown}:{settings.port}
+    Key   {key}   ({where})
+
+  In Open WebUI: Admin Panel → Settings → Connections → OpenAI API → +
+  paste the URL and the key, save; then pick a persona, such as “💻 Coder”, in the model list.
+  If Open WebUI runs in Docker on this machine, start with HOST=0.0.0.0 and use
+  http://host.docker.internal:{settings.port} as the URL.
+
+  Answers come from {source}.
+"""
+
+
+def _refuse_default_key(key: str, address: str) -> None:
+    if key == upstream.DEFAULT_KEY and not auth.is_loopback(address):
+        raise ConfigurationError(
+            f"PIPELINES_API_KEY is the well-known default, and HOST={address} is reachable from elsewhere.",
+            hint="Unset PIPELINES_API_KEY to have a key generated, or set one of your own.",
+            field="PIPELINES_API_KEY",
+        )
+
+
+def _refuse_taken_port(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"Port {port} on {address} cannot be used ({error.strerror}).",
+                hint="Stop what listens there, or choose another port: PORT=9199 ./start.sh",
+                field="PORT",
+            ) from error
+
+
+async def _check_database(settings: Settings) -> None:
+    """Fails before the server starts, with a readable reason, if the database cannot be used."""
+    db = await Database.open(settings.resolved_database_url())
+    await db.close()

@@ -1,0 +1,153 @@
+"""The native chat route: one async task a chat, no thread, the provider's chunks passed on as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import aclosing
+from typing import Any
+
+from agent_mode.agents.engine import Completion, Event, Failure, Text
+from agent_mode.agents.runs import Runs
+from agent_mode.chat.events import DONE, StreamEncoder, completion, error_body
+from agent_mode.chat.turn import Turn
+from agent_mode.errors import AgentModeError
+from agent_mode.llm.sse import Facts
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+HEARTBEAT_SECONDS = 15.0
+"""After so long a silence an empty delta is sent, so that no proxy cuts a model that thinks."""
+
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+async def answer(
+    turn: Turn,
+    events: AsyncGenerator[Event, None],
+    facts: Facts,
+    runs: Runs,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Sends the events of one turn as the response. A client that goes away cancels the run at once."""
+    task = asyncio.current_task()
+    assert task is not None
+    runs.add(task, leased=False)
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        async with aclosing(events):
+            await (_stream(turn, events, facts, send) if turn.stream else _whole(turn, events, send))
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+    finally:
+        watcher.cancel()
+
+
+async def _stream(turn: Turn, events: AsyncGenerator[Event, None], facts: Facts, send: Send) -> None:
+    first = await anext(events, None)
+    if isinstance(first, Failure):
+        # Nothing was sent yet: a program can see the failure by the status, and Open WebUI shows it too.
+        await send_error(send, first.error)
+        return
+    encoder = StreamEncoder(turn.model, interactive=turn.context.interactive)
+    await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
+    pulse = _Pulse(send, encoder.heartbeat())
+    try:
+        if first is not None:
+            await pulse.send(encoder.encode(first))
+        async for event in events:
+            await pulse.send(encoder.encode(event))
+    finally:
+        pulse.stop()
+    await send({"type": "http.response.body", "body": encoder.finish(facts) + DONE, "more_body": False})
+
+
+class _Pulse:
+    """Sends blocks, and a heartbeat when nothing was sent for a while. One timer a stream, none a chunk."""
+
+    def __init__(self, send: Send, heartbeat: bytes) -> None:
+        self._send = send
+        self._heartbeat = heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._beating: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
+
+    async def send(self, block: bytes) -> None:
+        if block:
+            self._last = self._loop.time()
+            await self._send({"type": "http.response.body", "body": block, "more_body": True})
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    def _tick(self) -> None:
+        if self._loop.time() - self._last >= HEARTBEAT_SECONDS:
+            self._beating = self._loop.create_task(self.send(self._heartbeat))
+        self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
+
+
+async def _whole(turn: Turn, events: AsyncGenerator[Event, None], send: Send) -> None:
+    try:
+        await send_json(send, 200, await collect(turn.model, events))
+    except AgentModeError as error:
+        await send_error(send, error)
+
+
+async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, Any]:
+    """One well-formed chat completion out of a run's events; status lines have no place in it.
+
+    Raises:
+        AgentModeError: the run failed.
+    """
+    text = ""
+    async for event in events:
+        match event:
+            case Completion(data):
+                return data
+            case Text(content):
+                text += content
+            case Failure(error):
+                raise error
+            case _:
+                pass
+    return completion(model, text)
+
+
+async def send_json(
+    send: Send, status: int, data: Any, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """Sends a JSON response."""
+    body = json.dumps(data).encode()
+    length = (b"content-length", str(len(body)).encode())
+    all_headers = [(b"content-type", b"application/json"), length, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(
+    send: Send, error: AgentModeError, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """Sends an error in the shape of OpenAI's API, with the `detail` that the stock server's callers read."""
+    await send_json(send, error.status, {**error_body(error), "detail": str(error)}, headers)

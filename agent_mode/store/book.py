@@ -1,0 +1,66 @@
+"""The personas in memory, for the path of every chat turn: synchronous, no IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .personas import Persona, PersonaStore
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    version: int = 0
+    ordered: tuple[Persona, ...] = ()
+    by_key: dict[str, Persona] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+
+
+class PersonaBook:
+    """The enabled personas as of the last `load` or `refresh`; empty before the first.
+
+    Reading is safe from any thread: a reload puts one whole new page in place of the old.
+    """
+
+    def __init__(self) -> None:
+        self._page = _Page()
+
+    def get(self, key: str) -> Persona | None:
+        """The enabled persona with this key."""
+        return self._page.by_key.get(key)
+
+    def all(self) -> tuple[Persona, ...]:
+        """The enabled personas by category, then by name."""
+        return self._page.ordered
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the enabled personas."""
+        return self._page.keys
+
+    @property
+    def version(self) -> int:
+        """Revision of the store that the book shows; usable as a key of caches."""
+        return self._page.version
+
+    async def load(self, store: PersonaStore) -> None:
+        """Read all personas.
+
+        Raises:
+            StoreError: the database failed; the book stays as it was.
+        """
+        # The number first: a write in between leaves the book marked older than it is, never newer.
+        version = await store.revision()
+        enabled = tuple(persona for persona in await store.all() if persona.enabled)
+        by_key = {persona.key: persona for persona in enabled}
+        self._page = _Page(version, enabled, by_key, frozenset(by_key))
+
+    async def refresh(self, store: PersonaStore) -> bool:
+        """Reload if the store changed since; True if it did.
+
+        Raises:
+            StoreError: the database failed; the book stays as it was.
+        """
+        if await store.revision() == self.version:
+            return False
+        await self.load(store)
+        return True

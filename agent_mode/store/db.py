@@ -1,0 +1,219 @@
+"""The database: one engine, transactions, and the schema at its newest version after `open`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ..errors import StoreError
+from .failures import translated
+from .migrate import is_current, upgrade
+
+BUSY_SECONDS = 5.0
+"""How long SQLite waits for the write lock of another process."""
+MIGRATION_SECONDS = 60.0
+"""How long `open` waits for another process that is migrating the same SQLite file."""
+CONNECT_SECONDS = 10.0
+STATEMENT_SECONDS = 30.0
+"""A PostgreSQL server that fell silent must not hold a chat for longer."""
+
+_READ_ONLY = "agent_mode_read_only"
+_URL_HINT = (
+    "AGENT_MODE_DATABASE_URL looks like postgresql://user:password@host:5432/name or sqlite:///path/file.db."
+)
+
+
+class Database:
+    """An open database. Make it with `Database.open`, use it on one event loop, close it on the same."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        options: dict[str, Any] = {_READ_ONLY: True}
+        if engine.dialect.name == "postgresql":
+            options["isolation_level"] = "AUTOCOMMIT"  # saves BEGIN and ROLLBACK around every lookup
+        self._reader = engine.execution_options(**options)
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Connect, create what is missing (folder, file, tables), and migrate to the newest schema.
+
+        Args:
+            url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host/name`.
+
+        Raises:
+            StoreError: code `database_url`, `database_newer`, or one of `failures.translated`.
+        """
+        parsed = _parse(url)
+        _make_folder(parsed)
+        give_up = time.monotonic() + MIGRATION_SECONDS
+        while True:
+            try:
+                return await cls._open(parsed)
+            except StoreError as error:
+                # A second process may be creating or migrating the same file; the switch to WAL
+                # does not wait for a lock by itself.
+                if error.code != "database_busy" or time.monotonic() > give_up:
+                    raise
+            await asyncio.sleep(0.05)
+
+    @classmethod
+    async def _open(cls, url: URL) -> Database:
+        database = cls(_engine(url, STATEMENT_SECONDS))
+        try:
+            if not await database._is_current(url):
+                await _migrate(url)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def _is_current(self, url: URL) -> bool:
+        try:
+            async with self.read() as connection:
+                return await connection.run_sync(is_current)
+        except TypeError as error:
+            if not url.query:
+                raise
+            # The driver takes the options of the URL as arguments of a function.
+            raise StoreError(
+                f"An option in the database URL is unknown: {error}.", code="database_url", hint=_URL_HINT
+            ) from error
+
+    @property
+    def shared(self) -> bool:
+        """True where other processes may serve the same chats (PostgreSQL)."""
+        return self._engine.dialect.name == "postgresql"
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One write transaction: committed at the end of the block, rolled back if it raises.
+
+        SQLite takes the write lock at once, so that what the block reads cannot change before it writes.
+
+        Raises:
+            StoreError: see `failures.translated`.
+        """
+        self._check_open()
+        with translated(self._engine.url, self._engine.dialect):
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for lookups: no transaction, no lock, each statement sees the newest state.
+
+        Raises:
+            StoreError: see `failures.translated`.
+        """
+        self._check_open()
+        with translated(self._engine.url, self._engine.dialect):
+            async with self._reader.connect() as connection:
+                yield connection
+
+    def insert(self, table: Table) -> Any:
+        """An INSERT that has `on_conflict_do_update` and `excluded`, which are alike in both dialects."""
+        return postgresql.insert(table) if self.shared else sqlite.insert(table)
+
+    async def close(self) -> None:
+        """Close all connections; may be called twice."""
+        self._closed = True
+        await self._engine.dispose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("The database is closed.", code="database_closed")
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not chained: the original message may quote the URL with its password.
+        raise StoreError("The database URL cannot be read.", code="database_url", hint=_URL_HINT) from None
+    backend = parsed.get_backend_name() if parsed.drivername else ""
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(f"{backend} databases are not supported.", code="database_url", hint=_URL_HINT)
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StoreError("An SQLite database needs a file.", code="database_url", hint=_URL_HINT)
+    if "sslmode" in parsed.query:
+        # libpq's name, which every PostgreSQL host prints in its URLs; asyncpg calls it ssl.
+        parsed = parsed.update_query_dict({"ssl": parsed.query["sslmode"]}).difference_update_query(
+            ["sslmode"]
+        )
+    return parsed
+
+
+def _make_folder(url: URL) -> None:
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The folder {folder} for the database cannot be created: {error.strerror}.",
+            code="database_unreachable",
+            hint="Choose another with AGENT_MODE_DATA_DIR, or make it writable for this user.",
+        ) from error
+
+
+def _engine(url: URL, statement_seconds: float | None) -> AsyncEngine:
+    arguments: dict[str, Any] = {"timeout": BUSY_SECONDS}
+    if url.get_backend_name() == "postgresql":
+        arguments = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds}
+    try:
+        engine = create_async_engine(
+            url,
+            connect_args=arguments,
+            # Named, because SQLAlchemy before 2.0.38 would open an SQLite file anew for every statement.
+            poolclass=AsyncAdaptedQueuePool,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=url.get_backend_name() == "postgresql",
+        )
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError) as error:
+        raise StoreError(
+            f"The database driver {url.drivername} cannot be used: {error}.",
+            code="database_url",
+            hint=_URL_HINT,
+        ) from error
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Python's driver would begin transactions late and commit some by itself; _begin_sqlite does it instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    if not connection.get_execution_options().get(_READ_ONLY):
+        # Not deferred: a transaction that reads first and then writes fails when another wrote in between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+async def _migrate(url: URL) -> None:
+    # Through an engine of its own: a migration may take longer than a statement otherwise should.
+    database = Database(_engine(url, None))
+    try:
+        async with database.begin() as connection:
+            await connection.run_sync(upgrade)
+    finally:
+        await database.close()

@@ -1,0 +1,97 @@
+"""The tables, as the newest migration leaves them (a test compares the two)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+ID_LIMIT = 255
+"""Longest id in characters: PostgreSQL refuses index entries of more than about 2,700 bytes."""
+
+PERSONAS_REVISION = "personas"
+"""Name of the row in `revision` that counts the writes of personas; the first migration makes it."""
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment, aware and in UTC on both sides (SQLite itself would forget the time zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(naming_convention={"ix": "ix_%(column_0_label)s", "pk": "pk_%(table_name)s"})
+
+persona = Table(
+    "persona",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("emoji", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("capabilities", JSON, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("model", Text),
+    Column("enabled", Boolean, nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("shipped_hash", String(64)),
+    Column("content_hash", String(64), nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("updated_at", UTCDateTime, nullable=False),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("chat_id", String(ID_LIMIT), primary_key=True),
+    Column("active_agent", String(ID_LIMIT), nullable=False),
+    Column("ui_agent", String(ID_LIMIT), nullable=False),
+    Column("ui_since", BigInteger, nullable=False),
+    Column("agent_history", JSON, nullable=False),
+    Column("updated_at", UTCDateTime, nullable=False, index=True),
+)
+
+answer = Table(
+    "answer",
+    metadata,
+    Column("message_id", String(ID_LIMIT), primary_key=True),
+    Column("chat_id", String(ID_LIMIT), nullable=False, index=True),
+    Column("user_message_id", String(ID_LIMIT)),
+    Column("agent", String(ID_LIMIT), nullable=False),
+    Column("ui_agent", String(ID_LIMIT), nullable=False),
+    Column("at", UTCDateTime, nullable=False, index=True),
+    Column("voice", String(ID_LIMIT)),
+    Index("ix_answer_user_message_id_ui_agent", "user_message_id", "ui_agent"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),
+)

@@ -1,0 +1,178 @@
+"""Valves that survive Open WebUI's form: no input can raise, brick a start, or show a secret.
+
+The form (tried on 0.12.4) posts strings for numbers, `null` for cleared fields, refuses to save while a
+text field is empty, hides every validation error, and a `valves.json` that does not validate keeps the
+stock server from starting. So values are coerced or replaced by their default, each with a log line.
+"""
+
+from __future__ import annotations
+
+import logging
+import types
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
+
+log = logging.getLogger(__name__)
+
+MASK = "********"
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+def secret(description: str) -> Any:
+    """A field that is masked when read back; posting the mask keeps the value."""
+    return Field(None, description=description, json_schema_extra={"secret": True})
+
+
+def number(default: float, description: str, *, minimum: float, maximum: float) -> Any:
+    """A number; a value outside the bounds becomes the nearer bound."""
+    return Field(default, description=description, json_schema_extra={"minimum": minimum, "maximum": maximum})
+
+
+class Valves(BaseModel):
+    """Base class of all valves of ours.
+
+    Field types that the form can show: `str` with a non-empty default, `str | None`, `bool`, `int`, `float`
+    and `Literal`. Secrets are `str | None` made with `secret()`.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    _known_secrets: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        # By mask: the form posts back what it was shown, and the model is built from that alone.
+        cls._known_secrets = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lenient(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return {}
+        cleaned: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if name not in data:
+                continue
+            value = data[name]
+            if cls._is_secret(name):
+                cleaned[name] = cls._secret_value(value)
+                continue
+            try:
+                cleaned[name] = _coerce(value, field.annotation)
+            except (ValueError, TypeError, OverflowError):
+                if value not in (None, ""):  # cleared in the form: the default is what is meant
+                    log.warning("valve %s: value not usable, the default is used", name)
+                continue
+            cleaned[name] = _clamped(cleaned[name], field.json_schema_extra)
+        return cleaned
+
+    @field_serializer("*", when_used="json")
+    def _masked(self, value: Any, info: Any) -> Any:
+        # The server persists with model_dump() in Python mode and shows in JSON mode.
+        if isinstance(value, str) and type(self)._is_secret(info.field_name):
+            return mask(value)
+        return value
+
+    @classmethod
+    def _is_secret(cls, name: str) -> bool:
+        extra = cls.model_fields[name].json_schema_extra
+        return isinstance(extra, dict) and extra.get("secret") is True
+
+    @classmethod
+    def _secret_value(cls, value: Any) -> str | None:
+        if not isinstance(value, str) or not value.strip():
+            return None
+        value = value.strip()
+        if value.startswith(MASK):
+            return cls._known_secrets.get(value)
+        cls._known_secrets[mask(value)] = value
+        return value
+
+
+def mask(value: str) -> str:
+    """What is shown instead of a secret: enough to tell two keys apart, too little to use."""
+    return MASK + (value[-4:] if len(value) >= 12 else "")
+
+
+def _coerce(value: Any, annotation: Any) -> Any:
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        inner = [arg for arg in get_args(annotation) if arg is not type(None)]
+        if value is None or value == "":
+            return None
+        return _coerce(value, inner[0])
+    if origin is Literal:
+        if value in get_args(annotation):
+            return value
+        raise ValueError("not among the choices")
+    if value is None:
+        raise ValueError("cleared")
+    if annotation is bool:
+        return _to_bool(value)
+    if annotation is int:
+        return int(float(value))
+    if annotation is float:
+        return _finite(float(value))
+    if annotation is str:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError("empty")
+        return value.strip()
+    return value
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ValueError("neither true nor false")
+
+
+def _finite(value: float) -> float:
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError("not a number")
+    return value
+
+
+def _clamped(value: Any, bounds: Any) -> Any:
+    if isinstance(bounds, dict) and "minimum" in bounds and not isinstance(value, bool):
+        return type(value)(min(max(value, bounds["minimum"]), bounds["maximum"]))
+    return value
+
+
+class PersonaValves(Valves):
+    """Valves of the personas pipeline."""
+
+    llm_base_url: str | None = Field(
+        None, description="LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
+    )
+    llm_api_key: str | None = secret("LLM: key. None: OPENAI_API_KEY of the server")
+    llm_model: str | None = Field(
+        None, description="LLM: model for personas that name none. None: AGENT_MODE_MODEL, else the first"
+    )
+    models: str | None = Field(
+        None, description="Which personas are offered: keys, tags or categories, comma separated. None: all"
+    )
+    keyword_prefix: str = Field("!", description="What a command begins with")
+    case_sensitive: bool = Field(False, description="Whether !Coder differs from !coder")
+    show_persona_info: bool = Field(True, description="Say above the answer who is speaking")
+    history_policy: Literal["strategy", "full", "relabel", "summary", "last_n", "none"] = Field(
+        "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"
+    )
+    connect_timeout: int = number(10, "Seconds to reach the LLM provider", minimum=1, maximum=120)
+    read_timeout: int = number(
+        300, "Seconds without a sign of life from the LLM provider", minimum=5, maximum=3600
+    )
+    debug: bool = Field(False, description="Log prompts and answers of this pipeline")
+
+    @model_validator(mode="after")
+    def _usable_prefix(self) -> PersonaValves:
+        prefix = self.keyword_prefix
+        if len(prefix) > 3 or any(char.isalnum() or char.isspace() or char in "\\`_" for char in prefix):
+            log.warning("valve keyword_prefix: %r cannot begin a command, ! is used", prefix)
+            self.keyword_prefix = "!"
+        return self
