@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent_mode.chat.library import stream_chat_response
     from agent_mode.chat.switching import detect_agent_switch, plan_turn
     from agent_mode.prompts.reset import build_agent_switch_prompt, get_system_prompt
     from agent_mode.server.pipeline import PersonaManifold
-    from agent_mode.chat.library import stream_chat_response
     from agent_mode.valves import PersonaValves
 
 __version__ = "0.1.0"

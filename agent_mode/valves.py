@@ -8,6 +8,7 @@ stock server from starting. So values are coerced or replaced by their default, 
 from __future__ import annotations
 
 import logging
+import math
 import types
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -133,7 +134,7 @@ def _to_bool(value: Any) -> bool:
 
 
 def _finite(value: float) -> float:
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise ValueError("not a number")
     return value
 

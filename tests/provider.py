@@ -119,6 +119,7 @@ class Exchange:
     ) -> None:
         self.provider = provider
         self.body = recorded.body
+        self._recorded = recorded
         messages = recorded.body.get("messages")
         self.messages = [m for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
         self.model = str(recorded.body.get("model", ""))
@@ -150,6 +151,10 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def finish(self, data: bytes = b"") -> None:
+        """The last write. It counts before it is sent: whoever has read it must find it in the books."""
+        if not self._transport.is_closing():
+            self._recorded.finished = True
+            self.provider.open.discard(self)
         await self._send({"type": "http.response.body", "body": data})
 
     async def whole(
@@ -500,7 +505,7 @@ class Provider:
         self.counter = itertools.count(1)
         self._aliases = dict(aliases or {})
         self._script: collections.deque[Reply] = collections.deque()
-        self._active = 0
+        self.open: set[Exchange] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
             self.app,
@@ -520,7 +525,7 @@ class Provider:
     @property
     def active(self) -> int:
         """Chat requests that are being answered right now."""
-        return self._active
+        return len(self.open)
 
     @property
     def chats(self) -> list[Recorded]:
@@ -590,8 +595,9 @@ class Provider:
             await asyncio.wait({reply, gone}, return_when=asyncio.FIRST_COMPLETED)
             if reply.done():
                 reply.result()
-                recorded.finished = True
             elif not x.cut_off:
+                recorded.finished = False
+            if not (recorded.finished or x.cut_off):
                 recorded.closed_at = time.monotonic()
         finally:
             reply.cancel()
@@ -608,11 +614,11 @@ class Provider:
             ]
             await x.whole({"object": "list", "data": data})
         elif (method, recorded.path) == ("POST", "/v1/chat/completions"):
-            self._active += 1
+            self.open.add(x)
             try:
                 await self._chat(x)
             finally:
-                self._active -= 1
+                self.open.discard(x)
         else:
             await x.whole(
                 error(f"Unknown request URL: {method} {recorded.path}", "invalid_request_error"), 404

@@ -39,7 +39,10 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
         head = f"### {_cell(category.capitalize())}\n\n| Type | Persona | What for |\n| --- | --- | --- |"
         parts.append("\n".join([head, *rows]))
     if not parts:
-        return "No persona is enabled. An admin can change that with the valve `models` of the personas pipeline."
+        return (
+            "No persona is enabled. "
+            "An admin can change that with the valve `models` of the personas pipeline."
+        )
     return "\n\n".join(parts)
 
 

@@ -45,7 +45,7 @@ _TASK_OPENERS = (
     "### Task:\nAnalyze the chat history to determine the necessity of generating search queries",
     "### Task:\nYou are an autocompletion system",
 )
-"""How Open WebUI's default task prompts begin. Only looked at when neither inlet nor header names the task."""
+"""How Open WebUI's default task prompts begin; looked at when neither inlet nor header names the task."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class LlmClient:
                 if error.partial:
                     yield error.partial
                 raise
-            except _STALE + (aiohttp.ClientPayloadError,) as error:
+            except (*_STALE, aiohttp.ClientPayloadError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise failures.unreachable(connection, str(error.os_error)) from error
                 if received:

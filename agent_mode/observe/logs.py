@@ -36,7 +36,7 @@ def configure(*, json: bool = False, debug: bool = False) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    render = structlog.processors.JSONRenderer() if json else _line
+    render: Any = structlog.processors.JSONRenderer() if json else _line
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

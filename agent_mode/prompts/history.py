@@ -1,4 +1,4 @@
-"""What becomes of the earlier messages at a switch. All functions are pure and leave their input unchanged."""
+"""What becomes of the earlier messages at a switch. All functions are pure."""
 
 from __future__ import annotations
 

@@ -141,11 +141,16 @@ def hard_reset(
     """
     fallbacks = _Fallbacks()
     clean, base = _prepared(messages, strategy)
-    text, template = _switch_prompt(agent, previous, strategy, templates, base, fallbacks)
+    # Where the block is appended, the chat's own instructions stay first, as the model has seen them.
+    appended = strategy.placement == "append_system"
+    inside = "" if appended else base
+    text, template = _switch_prompt(agent, previous, strategy, templates, inside, fallbacks)
     policy = policy or strategy.history
     old_name = guard.clean_name(previous.name) if previous else UNKNOWN_NAME
     treated = history.apply(clean, policy, old_name)
     placed = _place(treated, blocks.wrap(agent.key, text), strategy, switched=True)
+    if appended and base:
+        placed = [{"role": _system_role(strategy), "content": base}, *placed]
     pivot = _pivot_text(agent, old_name, strategy)
     if pivot:
         placed = _add_pivot(placed, pivot, strategy)

@@ -27,9 +27,7 @@ Level = Literal["low", "medium", "high"]
 Placement = Literal["replace_first", "append_system", "first_user", "first_and_last_user"]
 Pivot = Literal["system", "user", "none"]
 History = Literal["full", "relabel", "summary", "last_n", "none"]
-Handling = Literal[
-    "merge_system", "developer_role", "no_system", "alternate_roles", "strip_reasoning", "stable_prefix"
-]
+Handling = Literal["developer_role", "no_system", "alternate_roles", "strip_reasoning"]
 
 SUFFIX = "-prompt-strategies.json"
 _GLOBAL = f"default{SUFFIX}"
@@ -48,10 +46,9 @@ class Strategy:
         template: name of the template that is used at a switch.
         assertiveness: how firmly the switch is put.
         contextual_memory: how much of the earlier conversation still counts.
-        special_handling: `merge_system` exactly one system message; `developer_role` role developer instead
-            of system; `no_system` no system role at all; `alternate_roles` neighbours of one role are
-            merged; `strip_reasoning` earlier turns lose their thinking; `stable_prefix` earlier messages
-            are never changed.
+        special_handling: `developer_role` role developer instead of system; `no_system` no system role at
+            all; `alternate_roles` neighbours of one role are merged; `strip_reasoning` earlier turns lose
+            their thinking.
         placement: where the persona block stands.
         pivot: role of the short line next to the last user message.
         history: what becomes of the earlier messages.
@@ -91,7 +88,7 @@ SIMPLE_STRATEGY = Strategy(
     template="simple",
     assertiveness="medium",
     contextual_memory="medium",
-    special_handling=frozenset({"merge_system"}),
+    special_handling=frozenset(),
     placement="replace_first",
     pivot="user",
     history="full",
@@ -254,8 +251,6 @@ class _EntryModel(_Strict):
             raise ValueError("no_system needs placement first_user or first_and_last_user")
         if "no_system" in handling and (self.pivot == "system" or "developer_role" in handling):
             raise ValueError("no_system allows neither pivot system nor developer_role")
-        if "stable_prefix" in handling and (self.history != "full" or "strip_reasoning" in handling):
-            raise ValueError("stable_prefix needs history full and allows no strip_reasoning")
         return self
 
 

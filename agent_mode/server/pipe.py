@@ -58,7 +58,7 @@ def _stream(runtime: Runtime, turn: Turn, start: Start) -> Iterator[str]:
             async with aclosing(start(turn, Facts())) as events:
                 async for event in events:
                     blocks.put(encoder.encode(event))
-                    while blocks.qsize() > _QUEUE_LIMIT:
+                    while blocks.qsize() > _QUEUE_LIMIT:  # noqa: ASYNC110  the consumer is a thread
                         await asyncio.sleep(0.05)
         finally:
             blocks.put(None)

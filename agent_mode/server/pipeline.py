@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class AgentPipeline(NativePipeline):
-    """A pipeline of ours: starts the shared runtime, leaves the chat's context in the body, answers turns."""
+    """A pipeline of ours: starts the shared runtime, leaves the chat's context, answers turns."""
 
-    Valves: type[Valves] = Valves
+    Valves: type[Any] = Valves
 
     def __init__(self) -> None:
         self.valves = self.Valves()
@@ -44,7 +44,7 @@ class AgentPipeline(NativePipeline):
         return host.runtime
 
     async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Leaves in the body what the chat request itself will lack: chat, message, task, the user's words."""
+        """Leaves in the body what the chat request will lack: chat, message, task, the user's words."""
         prefix = getattr(self.valves, "keyword_prefix", "!")
         messages = body.get("messages")
         last: Any = None
@@ -75,7 +75,7 @@ class AgentPipeline(NativePipeline):
 class PersonaManifold(AgentPipeline):
     """Every persona a model."""
 
-    Valves: type[PersonaValves] = PersonaValves
+    Valves: type[Any] = PersonaValves
     valves: PersonaValves
 
     def __init__(self) -> None:

@@ -112,7 +112,8 @@ class SessionStore:
         """
         if answer is not None:
             self._remember_answer(answer)
-        self._remember_session(session)
+        if session is not None:
+            self._remember_session(session)
 
     async def flush(self) -> None:
         """Write what waits now; when that fails, it stays for the next attempt."""
@@ -147,8 +148,9 @@ class SessionStore:
 
     def _remember_answer(self, answer: Answer) -> None:
         if _sound(answer.message_id, answer.chat_id, answer.agent, answer.ui_agent):
-            if answer.user_message_id is not None and not storable(answer.user_message_id):
-                answer = replace(answer, user_message_id=None)
+            answer = replace(
+                answer, user_message_id=_or_none(answer.user_message_id), voice=_or_none(answer.voice)
+            )
             self._answers.put(answer.message_id, answer)
             self._misses.drop(("answer", answer.message_id))
             if answer.user_message_id is not None:
@@ -157,7 +159,7 @@ class SessionStore:
                 self._writer.put(answer)
 
     def _remember_session(self, session: Session) -> None:
-        if session is not None and _sound(session.chat_id, session.active_agent, session.ui_agent):
+        if _sound(session.chat_id, session.active_agent, session.ui_agent):
             session = replace(session, agent_history=session.agent_history[-self._history_limit :])
             self._sessions.put(session.chat_id, session)
             self._misses.drop(("session", session.chat_id))
@@ -191,3 +193,7 @@ class SessionStore:
 
 def _sound(*ids: str) -> bool:
     return all(map(storable, ids))
+
+
+def _or_none(text: str | None) -> str | None:
+    return text if text is not None and storable(text) else None

@@ -18,9 +18,8 @@ PATHS = sorted((ROOT / "personas").glob("*.json"))
 FIELDS = {"key", "name", "emoji", "category", "description", "capabilities", "tags", "model", "prompt"}
 CATEGORIES = {"software", "writing", "teaching", "science", "data", "business", "creative", "everyday"}
 HEADINGS = ["## How you work", "## How you answer", "## What you ask", "## What you decline"]
-WELL_KNOWN = set(
-    "coder writer teacher scientist analyst artist reviewer researcher translator tutor editor debugger".split()  # noqa: SIM905
-)
+WELL_KNOWN = {"coder", "writer", "teacher", "scientist", "analyst", "artist", "reviewer", "researcher"}
+WELL_KNOWN |= {"translator", "tutor", "editor", "debugger"}
 
 
 def load(path: Path) -> dict[str, Any]:

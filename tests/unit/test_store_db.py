@@ -130,10 +130,13 @@ async def test_close_leaves_no_thread_and_no_connection(database_url: str) -> No
 
 
 async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
-    with pytest.raises(LookupError):
+    async def half() -> None:
         async with database.begin() as connection:
             await connection.execute(insert(revision).values(name="half", number=1))
             raise LookupError
+
+    with pytest.raises(LookupError):
+        await half()
     assert "half" not in await numbers(database)
     async with database.begin() as connection:
         await connection.execute(insert(revision).values(name="whole", number=1))

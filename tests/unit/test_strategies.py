@@ -153,9 +153,9 @@ def test_critical_cases(
 @pytest.mark.parametrize(
     ("model_id", "handling", "placement", "history"),
     [
-        ("gpt-5", {"developer_role", "merge_system"}, "replace_first", "full"),
-        ("o3", {"developer_role", "merge_system"}, "replace_first", "full"),
-        ("gpt-oss:20b", {"merge_system", "strip_reasoning"}, "replace_first", "full"),
+        ("gpt-5", {"developer_role"}, "replace_first", "full"),
+        ("o3", {"developer_role"}, "replace_first", "full"),
+        ("gpt-oss:20b", {"strip_reasoning"}, "replace_first", "full"),
         ("gemma3:4b", {"no_system", "alternate_roles"}, "first_user", "relabel"),
         (
             "deepseek-r1:70b",
@@ -164,13 +164,13 @@ def test_critical_cases(
             "full",
         ),
         ("claude-opus-4-8", set(), "append_system", "full"),
-        ("claude-opus-5-5", {"stable_prefix"}, "append_system", "full"),
-        ("anthropic.claude-opus-5-5-v1:0", {"merge_system"}, "replace_first", "full"),
-        ("llama3.2:3b", {"merge_system", "alternate_roles"}, "replace_first", "relabel"),
-        ("mistral-small-2603", {"merge_system", "alternate_roles"}, "replace_first", "full"),
-        ("qwen3:32b", {"merge_system", "strip_reasoning"}, "replace_first", "full"),
-        ("nobody-knows-it", {"merge_system"}, "replace_first", "full"),
-        ("agent-mode-demo", {"merge_system"}, "replace_first", "full"),
+        ("claude-opus-5-5", set(), "append_system", "full"),
+        ("anthropic.claude-opus-5-5-v1:0", set(), "replace_first", "full"),
+        ("llama3.2:3b", {"alternate_roles"}, "replace_first", "relabel"),
+        ("mistral-small-2603", {"alternate_roles"}, "replace_first", "full"),
+        ("qwen3:32b", {"strip_reasoning"}, "replace_first", "full"),
+        ("nobody-knows-it", set(), "replace_first", "full"),
+        ("agent-mode-demo", set(), "replace_first", "full"),
     ],
 )
 def test_handling(
@@ -294,7 +294,6 @@ def test_short_entry_gets_safe_defaults(tmp_path: Path) -> None:
             ["neither pivot system"],
             None,
         ),
-        ({"m": entry(specialHandling=["stable_prefix"], history="none")}, {}, ["history full"], None),
         ({"m": entry(type="loud"), "n": entry(pivot="x")}, {}, ["1 more"], "strategies.m.type"),
         ({"m": entry()}, {"default": "n"}, ['"n"', "not among"], "default"),
         ({"m": entry()}, {"provider": "two"}, ["provider is two"], "provider"),
