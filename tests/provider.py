@@ -595,7 +595,7 @@ class Provider:
             await asyncio.wait({reply, gone}, return_when=asyncio.FIRST_COMPLETED)
             if reply.done():
                 reply.result()
-            elif not x.cut_off:
+            else:
                 recorded.finished = False
             if not (recorded.finished or x.cut_off):
                 recorded.closed_at = time.monotonic()

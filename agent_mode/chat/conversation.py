@@ -99,7 +99,7 @@ async def _events(
         return
     _remember(runtime, turn, requested, speaker)
     job = await _job(runtime, turn, roster, grammar, valves, speaker, facts, started)
-    if valves.show_persona_info or speaker.note:
+    if speaker.note or (valves.show_persona_info and _needs_saying(speaker, requested)):
         yield Status(_who_speaks(roster, speaker))
     async with aclosing(PersonaEngine(runtime.llm).run(job)) as events:
         async for event in events:
@@ -281,6 +281,11 @@ def _with_said(turn: Turn) -> list[dict[str, Any]]:
         {**message, "content": f"{said}\n\n{before.rstrip()}{after}"},
         *turn.messages[index + 1 :],
     ]
+
+
+def _needs_saying(speaker: _Speaker, requested: str) -> bool:
+    """Open WebUI shows the picked model's name above each answer; only another voice is news."""
+    return speaker.detection.is_switch or speaker.persona.key != requested
 
 
 def _who_speaks(roster: Roster, speaker: _Speaker) -> str:

@@ -26,7 +26,8 @@ __all__ = ["Answer", "Session", "SessionStore", "Switch"]
 log = logging.getLogger(__name__)
 
 LOOKUP_SECONDS = 2.0
-"""How long a chat waits for the database; after it, memory alone answers."""
+"""How long a chat waits for the database; after it, memory alone answers. The first lookup of an outage
+waits up to twice as long, because the driver then tries to close its connection in good order."""
 MISS_SECONDS = 2.0
 """How long "nobody knows this id" is believed without asking the database again."""
 
@@ -182,7 +183,9 @@ class SessionStore:
                 rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
         except (StoreError, TimeoutError) as error:
             if self._outage.failed():
-                log.info("Sessions are looked up in memory alone for now. %s", error)
+                log.info(
+                    "Sessions are looked up in memory alone for now. %s", str(error) or "No answer in time."
+                )
             return None
         self._outage.worked()
         if rows:
