@@ -19,13 +19,22 @@ the load generator have another.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
+from agent_mode.chat.commands import Grammar, message_text, parse
+from agent_mode.chat.switching import detect_agent_switch, plan_turn
+from agent_mode.prompts.reset import Identity
+from agent_mode.prompts.strategies import StrategyBook
+from agent_mode.prompts.templates import TemplateSet
+from agent_mode.settings import ROOT
+from agent_mode.store.exchange import read_catalogue
 from benchmarks import load, stand
 
 VARIANTS = ("direct", "ours", "stock")
@@ -40,6 +49,10 @@ SPEED_MODEL, SPEED_TOKENS = "gpt-stub-n2000-i0-f0-b1", 2000
 SPEED_GOAL = 25
 SPEED_WORKERS = 8
 SPEED_CHATS = {"direct": 20, "ours": 10, "stock": 1}
+
+MICRO_MESSAGES = 200
+MICRO_GOAL = 0.5
+MICRO_MODELS = ("gpt-4o", "claude-sonnet-4-5", "gemini-2.5-pro", "llama3.2:3b")
 
 
 class Target(NamedTuple):
@@ -150,12 +163,47 @@ def speed(options: Options) -> None:
     complain(run for each in runs.values() for run in each)
 
 
-def switch_micro() -> None:
-    raise SystemExit("not yet")
+def micro(repeats: int = 2000) -> None:
+    """Detection, strategy, template and context of one switch, as `chat/conversation.py` does them."""
+    strategies = StrategyBook(ROOT / "strategies")
+    templates = TemplateSet(ROOT / "strategies" / "templates")
+    forms, _ = asyncio.run(read_catalogue(ROOT / "personas"))
+    personas = {form.key: Identity(form.key, form.name, form.prompt) for form in forms}
+    grammar = Grammar(frozenset(personas))
+    transcript = long_chat(MICRO_MESSAGES)
+    print(f"\nOne switch in a chat of {MICRO_MESSAGES} messages, ms (goal: {MICRO_GOAL})")
+    row("model", "median", "p95")
+    for model in MICRO_MODELS:
+        times: list[float] = []
+        for number in range(repeats):
+            key = "writer" if number % 2 else "coder"
+            messages = [*transcript, {"role": "user", "content": f"!{key} and what do you say?"}]
+            start = time.perf_counter()
+            said = parse(message_text(messages[-1]), grammar)
+            detection = detect_agent_switch(messages, "teacher", grammar, said=said)
+            plan_turn(
+                messages,
+                personas[detection.current],
+                personas[detection.previous or "teacher"],
+                strategies.select(model).strategy,
+                templates,
+                grammar,
+                switched=detection.is_switch,
+            )
+            times.append((time.perf_counter() - start) * 1000)
+        row(model, f"{statistics.median(times):.3f}", f"{load.percentile(times, 0.95):.3f}")
+
+
+def long_chat(count: int) -> list[dict[str, str]]:
+    """A plain transcript: questions of a line, answers of a paragraph."""
+    question = "How would you put this so that a newcomer understands it at once? "
+    answer = "There is more than one way to say it, and each has its price. " * 12
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return [dict(turns[number % 2]) for number in range(count)]
 
 
 def row(first: str, *cells: str) -> None:
-    print(f"{first:>8}" + "".join(f"{cell:>26}" for cell in cells))
+    print(f"{first:>18}" + "".join(f"{cell:>26}" for cell in cells))
 
 
 def complain(runs: Iterator[load.LoadResult]) -> None:
@@ -197,7 +245,7 @@ def main() -> None:
     options = Options(args.only, args.levels, args.repeats, args.stock_loop)
     for part in args.parts:
         if part == "micro":
-            switch_micro()
+            micro()
         else:
             {"ttft": ttft, "speed": speed}[part](options)
 

@@ -54,9 +54,13 @@ async def respond(
         events; a failure is the last one, never an exception.
     """
     try:
-        async with aclosing(_events(runtime, turn, requested, valves, facts)) as events:
-            async for event in events:
-                yield event
+        opening, job = await _open(runtime, turn, requested, valves, facts)
+        for event in opening:
+            yield event
+        if job is not None:
+            async with aclosing(PersonaEngine(runtime.llm).run(job)) as events:
+                async for event in events:
+                    yield event
     except AgentModeError as error:
         log.warning(
             "turn failed",
@@ -70,14 +74,12 @@ async def respond(
         yield Failure(error)
 
 
-async def _events(
+async def _open(
     runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts
-) -> AsyncGenerator[Event, None]:
+) -> tuple[list[Event], Job | None]:
+    """Decides what happens in this turn: the events that open it, and the job for the engine, if any."""
     if turn.context.task:
-        async with aclosing(_task(runtime, turn, requested, valves, facts)) as events:
-            async for event in events:
-                yield event
-        return
+        return [], await _task(runtime, turn, requested, valves, facts)
     started = time.perf_counter()
     roster = runtime.rosters.offered(valves.models)
     grammar = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
@@ -95,28 +97,20 @@ async def _events(
     words = _console(roster, grammar, said, speaker, requested, turn)
     if words is not None:
         _remember(runtime, turn, requested, speaker, voice=detection.previous)
-        yield Text(words)
-        return
+        return [Text(words)], None
     _remember(runtime, turn, requested, speaker)
     job = await _job(runtime, turn, roster, grammar, valves, speaker, facts, started)
     if speaker.note or (valves.show_persona_info and _needs_saying(speaker, requested)):
-        yield Status(_who_speaks(roster, speaker))
-    async with aclosing(PersonaEngine(runtime.llm).run(job)) as events:
-        async for event in events:
-            yield event
+        return [Status(_who_speaks(roster, speaker))], job
+    return [], job
 
 
-async def _task(
-    runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts
-) -> AsyncGenerator[Event, None]:
+async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts) -> Job:
     """A background task of Open WebUI: no persona, no commands, no session."""
     persona = runtime.rosters.offered(valves.models).get(requested)
     connection = _connection(runtime, valves)
     model = await runtime.llm.choose_model(connection, persona.model if persona else None)
-    job = Job(connection, model, turn.messages, turn.params, turn.stream, facts)
-    async with aclosing(PersonaEngine(runtime.llm).run(job)) as events:
-        async for event in events:
-            yield event
+    return Job(connection, model, turn.messages, turn.params, turn.stream, facts)
 
 
 async def _recall(runtime: Runtime, turn: Turn, requested: str) -> Memory:

@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 
-from agent_mode.errors import ProviderError
+from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import demo, failures
 from agent_mode.llm.connection import Connection
+from agent_mode.llm.silence import Silence
 from agent_mode.llm.sse import BrokenChunk, Facts, SseReader, not_json, reported
 
 log = logging.getLogger(__name__)
@@ -67,9 +68,7 @@ class LlmClient:
             await self._session.close()
             self._session = None
 
-    async def stream(
-        self, connection: Connection, payload: Payload, facts: Facts
-    ) -> AsyncGenerator[bytes, None]:
+    def stream(self, connection: Connection, payload: Payload, facts: Facts) -> AsyncGenerator[bytes, None]:
         """Streams a chat completion.
 
         Args:
@@ -85,24 +84,20 @@ class LlmClient:
         """
         payload = {**payload, "stream": True}
         if connection.kind == "demo":
-            async with aclosing(demo.stream(payload)) as chunks:
-                reader = SseReader(facts)
-                async for chunk in chunks:
-                    if block := reader.feed(chunk):
-                        yield block
-            return
-        async with aclosing(self._stream_http(connection, payload, facts)) as blocks:
-            async for block in blocks:
-                yield block
+            return _stream_demo(payload, facts)
+        return self._stream_http(connection, payload, facts)
 
     async def _stream_http(
         self, connection: Connection, payload: Payload, facts: Facts
     ) -> AsyncGenerator[bytes, None]:
-        body = json.dumps(payload).encode()
+        body = _encoded(payload)
         for attempt in range(RETRIES + 1):
             received = False
             try:
-                async with self._post(connection, body) as response:
+                async with (
+                    Silence(connection.read_timeout) as silence,
+                    self._post(connection, body) as response,
+                ):
                     await self._check(response, connection, payload)
                     if response.content_type == "application/json":
                         yield _as_chunks(await response.json(), facts)
@@ -110,11 +105,11 @@ class LlmClient:
                     reader = SseReader(facts)
                     async for data in response.content.iter_any():
                         received = True
-                        block = reader.feed(data)
-                        if block:
+                        if block := reader.feed(data):
+                            silence.pause()
                             yield block
-                    block = reader.close()
-                    if block:
+                        silence.broken()
+                    if block := reader.close():
                         yield block
                     return
             except BrokenChunk as error:
@@ -209,7 +204,7 @@ class LlmClient:
             f"{connection.base_url}/chat/completions",
             data=body,
             headers=_headers(connection),
-            timeout=_timeout(connection),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connection.connect_timeout),
         )
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -230,7 +225,7 @@ class LlmClient:
         self, connection: Connection, path: str, payload: Payload | None
     ) -> dict[str, Any]:
         method = "GET" if payload is None else "POST"
-        body = None if payload is None else json.dumps(payload).encode()
+        body = None if payload is None else _encoded(payload)
         for attempt in range(RETRIES + 1):
             try:
                 async with self._opened().request(
@@ -258,6 +253,23 @@ class LlmClient:
                     raise _no_completion(data)
                 return data
         raise AssertionError("the last attempt returns or raises")
+
+
+async def _stream_demo(payload: Payload, facts: Facts) -> AsyncGenerator[bytes, None]:
+    reader = SseReader(facts)
+    async with aclosing(demo.stream(payload)) as chunks:
+        async for chunk in chunks:
+            if block := reader.feed(chunk):
+                yield block
+
+
+def _encoded(payload: Payload) -> bytes:
+    try:
+        return json.dumps(payload).encode()
+    except RecursionError:
+        raise RequestError(
+            "The request is nested too deeply.", hint="Send flatter messages.", field="messages"
+        ) from None
 
 
 def _leads_back(entry: dict[str, Any]) -> bool:
