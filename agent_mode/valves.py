@@ -164,6 +164,10 @@ class PersonaValves(Valves):
     history_policy: Literal["strategy", "full", "relabel", "summary", "last_n", "none"] = Field(
         "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"
     )
+    max_steps: int = number(5, "How many personas one message may call in a row", minimum=1, maximum=20)
+    enable_stream_switching: bool = Field(
+        False, description="Several personas in one message: one flowing text instead of headings"
+    )
     connect_timeout: int = number(10, "Seconds to reach the LLM provider", minimum=1, maximum=120)
     read_timeout: int = number(
         300, "Seconds without a sign of life from the LLM provider", minimum=5, maximum=3600

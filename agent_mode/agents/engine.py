@@ -27,6 +27,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Thinking, shown folded above the answer."""
+
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chunks:
     """Vetted chunks of the provider, as `data:` lines, passed on as they are."""
 
@@ -47,7 +54,7 @@ class Failure:
     error: AgentModeError
 
 
-Event = Status | Text | Chunks | Completion | Failure
+Event = Status | Text | Reasoning | Chunks | Completion | Failure
 
 
 @dataclass(frozen=True, slots=True)

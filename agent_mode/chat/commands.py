@@ -75,11 +75,13 @@ class Parsed:
         text: the message without its commands; escapes resolved.
         commands: in order of appearance.
         unknown: a word that looks like a command, stands at the very start and names nothing we know.
+        begins: whether the message itself begins with a command.
     """
 
     text: str
     commands: tuple[Command, ...] = ()
     unknown: str | None = None
+    begins: bool = False
 
     @property
     def console(self) -> Command | None:
@@ -158,7 +160,7 @@ def parse(text: str, grammar: Grammar) -> Parsed:
             unknown = match["word"]
     if not found and not escapes:
         return Parsed(text, unknown=unknown)
-    return _assemble(text, found, escapes, unknown)
+    return _assemble(text, found, escapes, unknown, begins)
 
 
 def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> tuple[Kind, str | None, int, int] | None:
@@ -177,7 +179,11 @@ def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> tuple[Kind, s
 
 
 def _assemble(
-    text: str, found: list[tuple[Kind, str | None, int, int]], escapes: list[int], unknown: str | None
+    text: str,
+    found: list[tuple[Kind, str | None, int, int]],
+    escapes: list[int],
+    unknown: str | None,
+    begins: bool,
 ) -> Parsed:
     def piece(start: int, end: int) -> str:
         kept, at = [], start
@@ -193,7 +199,7 @@ def _assemble(
     commands = tuple(
         Command(kind, key, body.strip()) for (kind, key, _, _), body in zip(found, bodies, strict=True)
     )
-    return Parsed("".join([head, *bodies]).strip(), commands, unknown)
+    return Parsed("".join([head, *bodies]).strip(), commands, unknown, begins)
 
 
 def suggest(word: str, grammar: Grammar) -> str | None:

@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any
 
-from agent_mode.agents.engine import Chunks, Completion, Event, Failure, Status, Text
+from agent_mode.agents.engine import Chunks, Completion, Event, Failure, Reasoning, Status, Text
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
 
@@ -42,6 +42,8 @@ class StreamEncoder:
                 return data
             case Text(content):
                 return self._chunk({"role": "assistant", "content": content})
+            case Reasoning(content):
+                return self._chunk({"role": "assistant", "reasoning_content": content})
             case Status(description, done):
                 if not self._interactive:
                     return b""

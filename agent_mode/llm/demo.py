@@ -21,6 +21,7 @@ TOKEN_SECONDS = 0.02
 
 _BLOCK = re.compile(r'<agent_mode agent="([^"]*)">\n(.*?)\n</agent_mode>', re.DOTALL)
 _PIVOT = re.compile(r"<agent_mode_pivot>.*?</agent_mode_pivot>\s*", re.DOTALL)
+_OTHERS = re.compile(r"<others>.*?</others>\s*", re.DOTALL)
 _ROLE = re.compile(r"\bYou are (?:now |an? |the )?([^.,;:\n]{2,80})")
 _QUOTED = 200
 
@@ -68,7 +69,7 @@ def answer(payload: dict[str, Any]) -> str:
     asked = next((text for role, text in reversed(texts) if role == "user"), "")
     if asked.lstrip().startswith("### Task:"):
         return _task_answer(asked)
-    asked = _PIVOT.sub("", _BLOCK.sub("", asked)).strip()
+    asked = _OTHERS.sub("", _PIVOT.sub("", _BLOCK.sub("", asked))).strip()
     block = next((match for _, text in texts for match in _BLOCK.finditer(text)), None)
     told = _ROLE.search(block[2]) if block else None
     who = f"**{block[1]}**" if block else "nobody in particular"

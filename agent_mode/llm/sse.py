@@ -34,6 +34,8 @@ class SseReader:
     facts: Facts = field(default_factory=Facts)
     _tail: bytes = b""
     _foreign: bytes = b""
+    _partial: bytes = b""
+    """The data lines so far of an event whose JSON goes over several lines."""
 
     def feed(self, data: bytes) -> bytes:
         """The vetted chunks that are complete with this socket read, as `data:` lines; maybe none.
@@ -53,6 +55,8 @@ class SseReader:
         """What the last line holds when the provider ended without a line break."""
         rest, self._tail = self._tail, b""
         block = self._lines(rest)
+        if self._partial:
+            raise BrokenChunk(block, self._no_json())
         if not self.facts.started and not self.facts.done:
             raise not_json(self._foreign[:80].decode("utf-8", "replace") or "an empty answer")
         return block
@@ -61,26 +65,39 @@ class SseReader:
         out: list[bytes] = []
         for line in block.splitlines():
             if line[:5] != b"data:":
+                if not line and self._partial:
+                    raise BrokenChunk(b"".join(out), self._no_json())
                 # Comments, field names other than data, and text that is no event stream at all.
                 if line and line[:1] != b":" and not self.facts.started:
                     self._foreign = self._foreign or line.strip()
                 continue
             payload = line[5:].strip()
             if payload == b"[DONE]":
+                if self._partial:
+                    raise BrokenChunk(b"".join(out), self._no_json())
                 self.facts.done = True
                 continue
             if not payload or self.facts.done:
                 continue
             try:
-                chunk = json.loads(payload)
+                chunk = json.loads(self._partial + payload)
             except (ValueError, RecursionError):
-                raise BrokenChunk(b"".join(out), not_json(payload[:80].decode("utf-8", "replace"))) from None
+                self._partial += payload + b"\n"
+                if len(self._partial) > MAX_LINE:
+                    raise BrokenChunk(b"".join(out), self._no_json()) from None
+                continue
+            if self._partial:
+                self._partial, payload = b"", json.dumps(chunk).encode()
             if type(chunk) is not dict:
                 continue
             vetted = self._vet(chunk, payload, out)
             if vetted is not None:
                 out += (b"data: ", vetted, b"\n\n")
         return b"".join(out)
+
+    def _no_json(self) -> ProviderError:
+        sample, self._partial = self._partial[:80], b""
+        return not_json(sample.decode("utf-8", "replace"))
 
     def _vet(self, chunk: dict[str, Any], payload: bytes, out: list[bytes]) -> bytes | None:
         facts = self.facts

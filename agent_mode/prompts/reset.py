@@ -11,7 +11,7 @@ from typing import Any
 
 from agent_mode.errors import AgentModeError
 from agent_mode.prompts import blocks, guard, history
-from agent_mode.prompts.strategies import Strategy
+from agent_mode.prompts.strategies import SIMPLE_STRATEGY, Strategy
 from agent_mode.prompts.templates import MINIMAL, SIMPLE, TemplateSet
 
 Message = dict[str, Any]
@@ -143,6 +143,8 @@ def hard_reset(
     clean, base = _prepared(messages, strategy)
     # Where the block is appended, the chat's own instructions stay first, as the model has seen them.
     appended = strategy.placement == "append_system"
+    if strategy is SIMPLE_STRATEGY:
+        fallbacks.categories.append("strategy_unavailable")
     inside = "" if appended else base
     text, template = _switch_prompt(agent, previous, strategy, templates, inside, fallbacks)
     policy = policy or strategy.history

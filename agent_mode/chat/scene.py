@@ -1,0 +1,217 @@
+"""One turn with everything that was found out about it; what the conversation and sequences share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agent_mode.agents.engine import Job
+from agent_mode.agents.persona import identity
+from agent_mode.chat.commands import Grammar, Parsed, parse
+from agent_mode.chat.roster import Roster
+from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, plan_turn
+from agent_mode.chat.turn import Turn
+from agent_mode.errors import RequestError
+from agent_mode.llm import connection as connections
+from agent_mode.llm.sse import Facts
+from agent_mode.observe.logs import get_logger
+from agent_mode.prompts.reset import SwitchPlan, instructions_only
+from agent_mode.store.personas import Persona
+from agent_mode.valves import PersonaValves
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Speaker:
+    """Who answers, and what has to be said about that."""
+
+    persona: Persona
+    detection: Detection
+    note: str | None = None
+
+
+@dataclass(slots=True)
+class Scene:
+    """A turn, who was asked, and what the grammar, the roster and the store say about it."""
+
+    runtime: Runtime
+    turn: Turn
+    requested: str
+    valves: PersonaValves
+    facts: Facts
+    roster: Roster
+    grammar: Grammar
+    said: Parsed
+    detection: Detection
+    looked_ms: float
+
+    @classmethod
+    async def look(
+        cls, runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts
+    ) -> Scene:
+        """Reads the commands and recalls who answered before."""
+        started = time.perf_counter()
+        roster = runtime.rosters.offered(valves.models)
+        grammar = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
+        said = parse(turn.said, grammar)
+        detection = detect_agent_switch(
+            turn.messages,
+            requested,
+            grammar,
+            memory=await recall(runtime, turn, requested),
+            branch_known=turn.context.branch_known,
+            said=said,
+        )
+        looked = (time.perf_counter() - started) * 1000
+        return cls(runtime, turn, requested, valves, facts, roster, grammar, said, detection, looked)
+
+    def speaker(self) -> Speaker:
+        """The persona that answers; if it is gone, whoever answered before, and a word about it.
+
+        Raises:
+            RequestError: neither is there.
+        """
+        detection = self.detection
+        wanted = self.roster.get(detection.current)
+        if wanted is not None:
+            return Speaker(wanted, detection)
+        for key in (detection.previous, self.requested):
+            kept = self.roster.get(key) if key else None
+            if kept is not None:
+                log.warning(
+                    "switch fallback", category="agent_not_found", wanted=detection.current, kept=kept.key
+                )
+                note = f"{detection.current} is not available any more; {kept.display_name} answers"
+                switched = detection.previous not in (None, kept.key)
+                return Speaker(kept, replace(detection, current=kept.key, is_switch=switched), note)
+        raise RequestError(
+            f"There is no persona “{detection.current}” here.",
+            hint="Pick another model, or ask an admin to enable it again.",
+            code="agent_not_found",
+            status=404,
+            field="model",
+        )
+
+    async def job(
+        self,
+        persona: Persona,
+        *,
+        previous: str | None,
+        switched: bool,
+        messages: list[dict[str, Any]] | None = None,
+    ) -> Job:
+        """What the engine has to do so that the persona answers.
+
+        Args:
+            persona: who answers.
+            previous: key of whoever answered before.
+            switched: whether that is a switch.
+            messages: the transcript; the turn's own if not given.
+
+        Raises:
+            ProviderError: no model can be chosen.
+        """
+        started = time.perf_counter()
+        connection = connection_for(self.runtime, self.valves)
+        model = await self.runtime.llm.choose_model(connection, persona.model)
+        plan = self._plan(messages or self._messages(), persona, previous, model, switched=switched)
+        for category in plan.report.fallbacks:
+            log.warning("switch fallback", category=category, strategy=plan.report.strategy, model=model)
+        if switched:
+            log.info(
+                "persona switched",
+                user_id=self.turn.user_id,
+                chat_id=self.turn.context.chat_id,
+                persona=persona.key,
+                previous=previous,
+                reason=self.detection.reason,
+                model=model,
+                strategy=plan.report.strategy,
+                template=plan.report.template,
+                duration_ms=round(self.looked_ms + (time.perf_counter() - started) * 1000, 2),
+            )
+        if self.valves.debug:
+            log.info("prompt", model=model, messages=plan.messages)
+        return Job(connection, model, plan.messages, self.turn.params, self.turn.stream, self.facts)
+
+    def _plan(
+        self,
+        messages: list[dict[str, Any]],
+        persona: Persona,
+        previous: str | None,
+        model: str,
+        *,
+        switched: bool,
+    ) -> SwitchPlan:
+        agent = identity(persona)
+        before = self.roster.get(previous) if previous else None
+        policy = self.valves.history_policy
+        try:
+            return plan_turn(
+                messages,
+                agent,
+                identity(before) if before else None,
+                self.runtime.strategies.select(model).strategy,
+                self.runtime.templates,
+                self.grammar,
+                switched=switched,
+                policy=None if policy == "strategy" else policy,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            # A switch never fails the chat: without context, the persona still answers as itself.
+            log.exception("switch fallback", category="context_failed", reason=type(error).__name__)
+            return instructions_only(messages, agent)
+
+    def _messages(self) -> list[dict[str, Any]]:
+        """The messages with the user's last words as commands are to be found in them.
+
+        Open WebUI may have put a knowledge template around them since the inlet; then the words stand
+        inside it, and only at their place can a command be taken out.
+        """
+        turn, said = self.turn, self.turn.context.said
+        index = last_user(turn.messages)
+        if said is None or index is None:
+            return turn.messages
+        message = turn.messages[index]
+        content = message.get("content")
+        if not isinstance(content, str) or content == said or said not in content:
+            return turn.messages
+        before, _, after = content.rpartition(said)
+        rewritten = {**message, "content": f"{said}\n\n{before.rstrip()}{after}"}
+        return [*turn.messages[:index], rewritten, *turn.messages[index + 1 :]]
+
+
+async def recall(runtime: Runtime, turn: Turn, requested: str) -> Memory:
+    """What the store knows; asks the database only for what is not in memory."""
+    context, sessions = turn.context, runtime.sessions
+    if context.chat_id is None:
+        return Memory()
+    if not context.branch_known:
+        return Memory(session=await sessions.session(context.chat_id))
+    if context.parent_id is None:
+        return Memory()
+    parent = await sessions.answer(context.parent_id)
+    sibling = None
+    if parent is not None and parent.ui_agent != requested and parent.user_message_id:
+        sibling = await sessions.sibling(parent.user_message_id, requested)
+    return Memory(parent, sibling)
+
+
+def connection_for(runtime: Runtime, valves: PersonaValves) -> connections.Connection:
+    """The LLM connection that the valves name, else the environment's."""
+    return connections.resolve(
+        runtime.settings,
+        base_url=valves.llm_base_url,
+        api_key=valves.llm_api_key,
+        model=valves.llm_model,
+        connect_timeout=valves.connect_timeout,
+        read_timeout=valves.read_timeout,
+    )
+
+
+def last_user(messages: list[dict[str, Any]]) -> int | None:
+    """Index of the last user message."""
+    return max((i for i, m in enumerate(messages) if m["role"] == "user"), default=None)

@@ -1,0 +1,163 @@
+"""Several personas in one message: `!teacher explain it !writer a poem about it`.
+
+Each step is an LLM call of its own, one after the other in one streamed answer. A later persona sees what
+the earlier ones said as their words, quoted, never as its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
+from agent_mode.agents.persona import PersonaEngine
+from agent_mode.chat.commands import Parsed, message_text, with_text
+from agent_mode.chat.roster import Roster
+from agent_mode.chat.scene import Scene, last_user
+from agent_mode.errors import AgentModeError, RequestError
+from agent_mode.llm.sse import Facts
+from agent_mode.observe.logs import get_logger
+from agent_mode.store.personas import Persona
+
+log = get_logger(__name__)
+
+CONTINUE = "Continue from what was said above, as yourself."
+"""What a step without words of its own is asked when no other step has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One persona's part: who, and what it is asked."""
+
+    persona: Persona
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a step answered."""
+
+    step: Step
+    text: str
+
+
+def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
+    """The steps of a message that is a sequence; empty for every other message.
+
+    A step without words shares those of the next step that has some (`!coder !writer explain it`), the
+    last ones those of the step before.
+    """
+    calls = [command for command in said.commands if command.kind in ("persona", "reset")]
+    if not said.begins or len(calls) < 2:
+        return []
+    tasks = [command.text for command in calls]
+    for index in reversed(range(len(tasks) - 1)):
+        tasks[index] = tasks[index] or tasks[index + 1]
+    for index in range(1, len(tasks)):
+        tasks[index] = tasks[index] or CONTINUE
+    personas = [roster.get(command.key or requested) for command in calls]
+    return [Step(persona, task) for persona, task in zip(personas, tasks, strict=True) if persona and task]
+
+
+async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None]:
+    """Runs the steps one after the other; a failing one is reported and the next goes on.
+
+    Yields:
+        `Status` for each persona that begins, `Text` and `Reasoning` as they come.
+
+    Raises:
+        RequestError: more steps than the valve `max_steps` allows; nothing was sent to the LLM.
+    """
+    limit = scene.valves.max_steps
+    if len(steps) > limit:
+        raise RequestError(
+            f"The message calls {len(steps)} personas; {limit} are allowed in one message.",
+            hint="Split it, or ask an admin to raise the valve `max_steps`.",
+            code="too_many_steps",
+            field="messages",
+        )
+    log.info("sequence started", chat_id=scene.turn.context.chat_id, steps=len(steps))
+    told: list[Said] = []
+    previous = scene.detection.previous
+    for number, step in enumerate(steps, 1):
+        name = step.persona.display_name
+        if scene.valves.show_persona_info:
+            yield Status(f"{name} ({number} of {len(steps)})", done=number == len(steps))
+        if not scene.valves.enable_stream_switching:
+            yield Text(f"{_break(number)}**{name}**\n\n")
+        elif number > 1:
+            yield Text("\n\n")
+        parts: list[str] = []
+        try:
+            async with aclosing(_play(scene, step, told, previous)) as events:
+                async for event in events:
+                    if isinstance(event, Text):
+                        parts.append(event.content)
+                    yield event
+        except AgentModeError as error:
+            log.warning("sequence step failed", persona=step.persona.key, code=error.code)
+            yield Text(f"\n\n> ⚠️ {name}: {error}\n")
+        told.append(Said(step, "".join(parts)))
+        previous = step.persona.key
+    scene.facts.finish_reason = None  # the end is ours: the encoder writes it
+
+
+def _break(number: int) -> str:
+    return "" if number == 1 else "\n\n---\n\n"
+
+
+async def _play(
+    scene: Scene, step: Step, told: list[Said], previous: str | None
+) -> AsyncGenerator[Event, None]:
+    """One step: its answer as text, whatever chunks the provider sent it in."""
+    switched = bool(told) or scene.detection.previous not in (None, step.persona.key)
+    job = await scene.job(
+        step.persona, previous=previous, switched=switched, messages=_messages(scene, step, told)
+    )
+    params = {key: value for key, value in job.params.items() if key not in ("tools", "tool_choice")}
+    job = replace(job, stream=True, facts=Facts(), params=params)
+    async with aclosing(PersonaEngine(scene.runtime.llm).run(job)) as events:
+        async for event in events:
+            if isinstance(event, Chunks):
+                for part in words_of(event.data):
+                    yield part
+
+
+def _messages(scene: Scene, step: Step, told: list[Said]) -> list[dict[str, object]]:
+    """The transcript with this step's task as the last user message, and what the others said above it."""
+    messages = scene.turn.messages
+    index = last_user(messages)
+    assert index is not None, "a sequence was read from a user message"
+    quoted = "".join(
+        f"<answer by={json.dumps(said.step.persona.name, ensure_ascii=False)}>\n"
+        f"{said.text.strip().replace('</', '‹/')}\n</answer>\n\n"
+        for said in told
+        if said.text.strip()
+    )
+    if quoted:
+        lead = "Others have answered parts of this request. Their words, for information:"
+        quoted = f"<others>\n{lead}\n\n{quoted.strip()}\n</others>"
+    # The words may stand inside a knowledge template that Open WebUI put around them; that stays.
+    around = message_text(messages[index])
+    words = scene.turn.said
+    knowledge = around.replace(words, "").strip() if words in around else ""
+    text = "\n\n".join(part for part in (quoted, step.task, knowledge) if part)
+    return [*messages[:index], with_text(messages[index], text)]
+
+
+def words_of(block: bytes) -> Iterator[Text | Reasoning]:
+    """The text and the reasoning in a block of vetted chunks."""
+    for line in block.split(b"\n\n"):
+        if not line.startswith(b"data:"):
+            continue
+        choices = json.loads(line[5:]).get("choices")
+        delta = choices[0].get("delta") if choices and isinstance(choices[0], dict) else None
+        if not isinstance(delta, dict):
+            continue
+        reasoning, content = delta.get("reasoning_content"), delta.get("content")
+        if isinstance(reasoning, str) and reasoning:
+            yield Reasoning(reasoning)
+        if isinstance(content, str) and content:
+            yield Text(content)
