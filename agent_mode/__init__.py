@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from agent_mode.chat.library import stream_chat_response
     from agent_mode.chat.switching import detect_agent_switch, plan_turn
     from agent_mode.prompts.reset import build_agent_switch_prompt, get_system_prompt
-    from agent_mode.server.pipeline import PersonaManifold
-    from agent_mode.valves import PersonaValves
+    from agent_mode.server.pipeline import HotswapFilter, PersonaManifold
+    from agent_mode.valves import HotswapValves, PersonaValves
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "HotswapFilter",
+    "HotswapValves",
     "PersonaManifold",
     "PersonaValves",
     "build_agent_switch_prompt",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "HotswapFilter": "agent_mode.server.pipeline",
+    "HotswapValves": "agent_mode.valves",
     "PersonaManifold": "agent_mode.server.pipeline",
     "PersonaValves": "agent_mode.valves",
     "build_agent_switch_prompt": "agent_mode.prompts.reset",

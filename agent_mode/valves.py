@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import types
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
@@ -40,17 +40,19 @@ class Valves(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    _known_secrets: ClassVar[dict[str, str]] = {}
+    _known_secrets: ClassVar[dict[tuple[str, str], str]] = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        # By mask: the form posts back what it was shown, and the model is built from that alone.
+        # By field and mask: the form posts back what it was shown, and the model is built from that alone.
         cls._known_secrets = {}
 
     @model_validator(mode="before")
     @classmethod
     def _lenient(cls, data: Any) -> Any:
+        if isinstance(data, cls):
+            return data
         if not isinstance(data, dict):
             return {}
         cleaned: dict[str, Any] = {}
@@ -59,7 +61,7 @@ class Valves(BaseModel):
                 continue
             value = data[name]
             if cls._is_secret(name):
-                cleaned[name] = cls._secret_value(value)
+                cleaned[name] = cls._secret_value(name, value)
                 continue
             try:
                 cleaned[name] = _coerce(value, field.annotation)
@@ -83,13 +85,13 @@ class Valves(BaseModel):
         return isinstance(extra, dict) and extra.get("secret") is True
 
     @classmethod
-    def _secret_value(cls, value: Any) -> str | None:
+    def _secret_value(cls, name: str, value: Any) -> str | None:
         if not isinstance(value, str) or not value.strip():
             return None
         value = value.strip()
         if value.startswith(MASK):
-            return cls._known_secrets.get(value)
-        cls._known_secrets[mask(value)] = value
+            return cls._known_secrets.get((name, value))
+        cls._known_secrets[name, mask(value)] = value
         return value
 
 
@@ -105,6 +107,12 @@ def _coerce(value: Any, annotation: Any) -> Any:
         if value is None or value == "":
             return None
         return _coerce(value, inner[0])
+    if origin is list:
+        items = value.split(",") if isinstance(value, str) else value
+        words = [item.strip() for item in items if isinstance(item, str) and item.strip()]
+        if not words:
+            raise ValueError("empty")
+        return words
     if origin is Literal:
         if value in get_args(annotation):
             return value
@@ -145,7 +153,36 @@ def _clamped(value: Any, bounds: Any) -> Any:
     return value
 
 
-class PersonaValves(Valves):
+class CommandValves(Valves):
+    """What the personas and the filter have in common: who can be called, and how."""
+
+    models: str | None = Field(
+        None, description="Which personas are offered: keys, tags or categories, comma separated. None: all"
+    )
+    keyword_prefix: str = Field("!", description="What a command begins with")
+    case_sensitive: bool = Field(False, description="Whether !Coder differs from !coder")
+    history_policy: Literal["strategy", "full", "relabel", "summary", "last_n", "none"] = Field(
+        "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"
+    )
+    debug: bool = Field(False, description="Log prompts of this pipeline")
+
+    @model_validator(mode="after")
+    def _usable_prefix(self) -> Self:
+        prefix = self.keyword_prefix
+        if len(prefix) > 3 or any(char.isalnum() or char.isspace() or char in "\\`_" for char in prefix):
+            log.warning("valve keyword_prefix: %r cannot begin a command, ! is used", prefix)
+            self.keyword_prefix = "!"
+        return self
+
+
+class HotswapValves(CommandValves):
+    """Valves of the filter that brings the commands to every model."""
+
+    pipelines: list[str] = Field(["*"], description="Models that it works on, comma separated; *: all")
+    priority: int = number(0, "Order among filters; smaller runs first", minimum=-1000, maximum=1000)
+
+
+class PersonaValves(CommandValves):
     """Valves of the personas pipeline."""
 
     llm_base_url: str | None = Field(
@@ -155,15 +192,7 @@ class PersonaValves(Valves):
     llm_model: str | None = Field(
         None, description="LLM: model for personas that name none. None: AGENT_MODE_MODEL, else the first"
     )
-    models: str | None = Field(
-        None, description="Which personas are offered: keys, tags or categories, comma separated. None: all"
-    )
-    keyword_prefix: str = Field("!", description="What a command begins with")
-    case_sensitive: bool = Field(False, description="Whether !Coder differs from !coder")
     show_persona_info: bool = Field(True, description="Say above the answer who is speaking")
-    history_policy: Literal["strategy", "full", "relabel", "summary", "last_n", "none"] = Field(
-        "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"
-    )
     max_steps: int = number(5, "How many personas one message may call in a row", minimum=1, maximum=20)
     enable_stream_switching: bool = Field(
         False, description="Several personas in one message: one flowing text instead of headings"
@@ -172,12 +201,3 @@ class PersonaValves(Valves):
     read_timeout: int = number(
         300, "Seconds without a sign of life from the LLM provider", minimum=5, maximum=3600
     )
-    debug: bool = Field(False, description="Log prompts and answers of this pipeline")
-
-    @model_validator(mode="after")
-    def _usable_prefix(self) -> PersonaValves:
-        prefix = self.keyword_prefix
-        if len(prefix) > 3 or any(char.isalnum() or char.isspace() or char in "\\`_" for char in prefix):
-            log.warning("valve keyword_prefix: %r cannot begin a command, ! is used", prefix)
-            self.keyword_prefix = "!"
-        return self

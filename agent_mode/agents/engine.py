@@ -34,6 +34,13 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """A page of ours inside the answer, in a sandboxed frame."""
+
+    html: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chunks:
     """Vetted chunks of the provider, as `data:` lines, passed on as they are."""
 
@@ -54,7 +61,7 @@ class Failure:
     error: AgentModeError
 
 
-Event = Status | Text | Reasoning | Chunks | Completion | Failure
+Event = Status | Text | Reasoning | Embed | Chunks | Completion | Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,13 @@ SUGGESTION_CUTOFF = 0.72
 """How alike (0 to 1, difflib's ratio) an unknown word must be to a key to be taken for a typing error."""
 
 _CODE = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*(?:\n|\Z)(?:.*?^ {0,3}(?P=fence)[`~]*[ \t]*$|.*\Z)"  # fenced block
+    r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*(?:\n|\Z)"  # fenced block
+    r"(?:.*?^ {0,3}(?P=fence)[`~]*[ \t]*$|.*\Z)"
     r"|^(?: {4}|\t)[^\n]*$"  # indented code
     r"|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)",  # inline code
     re.MULTILINE | re.DOTALL,
 )
-_AGENT_WORD = re.compile(r"(list|help)?[ \t]*(?=\n|\Z)", re.IGNORECASE)
+_AGENT_WORD = re.compile(r"(list|help)?[^\S\n]*(?=\n|\Z)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ def _candidates(text: str, grammar: Grammar) -> Iterator[tuple[re.Match[str], bo
     span = next(spans, None)
     for match in _token(grammar.prefix).finditer(text, 0, SCAN_LIMIT):
         start = match.start()
+        if match.end() == SCAN_LIMIT < len(text):
+            return  # the limit may have cut the word
         while span and span[1] <= start:
             span = next(spans, None)
         if span and span[0] <= start:
@@ -195,17 +198,30 @@ def _assemble(
 
     starts = [hit[2] for hit in found] + [len(text)]
     head = piece(0, starts[0])
+    head = "" if head.isspace() else head
     bodies = [piece(hit[3], end) for hit, end in zip(found, starts[1:], strict=True)]
     commands = tuple(
-        Command(kind, key, body.strip()) for (kind, key, _, _), body in zip(found, bodies, strict=True)
+        Command(kind, key, _trim(body)) for (kind, key, _, _), body in zip(found, bodies, strict=True)
     )
-    return Parsed("".join([head, *bodies]).strip(), commands, unknown, begins)
+    return Parsed(_trim("".join([head, *bodies])), commands, unknown, begins)
+
+
+def _trim(text: str) -> str:
+    """Without white space around it, but a line of its own keeps its indentation: it may be code."""
+    rest = text.lstrip()
+    lead = text[: len(text) - len(rest)]
+    return (lead.rpartition("\n")[2] if "\n" in lead else "") + rest.rstrip()
 
 
 def suggest(word: str, grammar: Grammar) -> str | None:
     """The known key that an unknown word was probably meant to be, or None."""
-    known = [*grammar.keys, "agent", *RESET_WORDS]
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=SUGGESTION_CUTOFF)
+    return _closest(word.lower(), frozenset(grammar.keys))
+
+
+@lru_cache(maxsize=1024)  # a chat brings the same typing error again with every turn
+def _closest(word: str, keys: frozenset[str]) -> str | None:
+    known = [*keys, "agent", *RESET_WORDS]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=SUGGESTION_CUTOFF)
     return close[0] if close else None
 
 
@@ -251,7 +267,8 @@ def strip_commands(messages: list[dict[str, Any]], grammar: Grammar) -> list[dic
             text = message_text(message)
             if prefix in text:
                 parsed = parse(text, grammar)
-                if parsed.commands and not parsed.text and index != last and not _has_parts(message):
+                ours = parsed.commands and not parsed.text and not has_attachment(message)
+                if index != last and (ours or (parsed.unknown and suggest(parsed.unknown, grammar))):
                     skip_answer = True
                     continue
                 if parsed.text != text:
@@ -262,8 +279,15 @@ def strip_commands(messages: list[dict[str, Any]], grammar: Grammar) -> list[dic
     return kept
 
 
-def _has_parts(message: dict[str, Any]) -> bool:
+def has_attachment(message: dict[str, Any]) -> bool:
+    """Whether the message holds an image or another part that is not text."""
     content = message.get("content")
     return isinstance(content, list) and any(
         isinstance(part, dict) and part.get("type") != "text" for part in content
     )
+
+
+def comes_with_attachment(messages: list[dict[str, Any]]) -> bool:
+    """Whether the last user message carries more than text."""
+    last = next((m for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), None)
+    return last is not None and has_attachment(last)

@@ -4,9 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from agent_mode.chat.commands import Grammar, Parsed, suggest
+from agent_mode.chat.roster import Roster
 from agent_mode.store.personas import Persona
 
 CATEGORY_ORDER = ("software", "data", "science", "business", "writing", "teaching", "creative", "everyday")
+
+
+def answer(
+    said: Parsed, grammar: Grammar, roster: Roster, speaker: Persona | None, back: str, *, attached: bool
+) -> str | None:
+    """What we answer ourselves, without the LLM; None when the LLM is to answer.
+
+    Args:
+        said: the parsed message.
+        grammar: which words are commands.
+        roster: who can be called.
+        speaker: the persona that is in charge after this message; None when none is.
+        back: name of what `!reset` returns to.
+        attached: whether something beside text came with the message.
+    """
+    if said.console is not None:
+        if said.console.kind == "list":
+            return list_text(roster.by_key.values(), grammar.prefix)
+        return help_text(grammar.prefix)
+    if said.unknown is not None:
+        if grammar.folded(said.unknown) == "agent":
+            return help_text(grammar.prefix)
+        meant = suggest(said.unknown, grammar)
+        return did_you_mean(said.unknown, meant, grammar.prefix) if meant else None
+    if said.switch is not None and not said.text and not attached:
+        if said.switch.kind == "reset" or speaker is None:
+            return back_to(back)
+        return confirmation(speaker)
+    return None
 
 
 def help_text(prefix: str) -> str:
@@ -46,14 +77,22 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
     return "\n\n".join(parts)
 
 
+def folded(table: str, count: int) -> str:
+    """The table below the browser, for where the browser is not shown."""
+    return (
+        f"Pick one of {count} personas above; Open WebUI asks you to confirm.\n\n"
+        f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>"
+    )
+
+
 def confirmation(persona: Persona) -> str:
     """The answer to a lone `!coder`."""
     return f"**{_cell(persona.display_name)}** answers from now on. {_cell(persona.description)}"
 
 
-def back_to(persona: Persona) -> str:
+def back_to(name: str) -> str:
     """The answer to a lone `!reset`."""
-    return f"Back to **{_cell(persona.display_name)}**."
+    return f"Back to **{_cell(name)}**."
 
 
 def did_you_mean(word: str, key: str, prefix: str) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
 
-from agent_mode.agents.engine import Event, Failure, Job, Status, Text
+from agent_mode.agents.engine import Embed, Event, Failure, Job, Status, Text
 from agent_mode.agents.persona import PersonaEngine
-from agent_mode.chat import console, sequence
-from agent_mode.chat.commands import suggest
+from agent_mode.chat import browser, console, hotswap, sequence
+from agent_mode.chat.commands import comes_with_attachment
+from agent_mode.chat.notes import note
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import Scene, Speaker, connection_for, last_user
+from agent_mode.chat.scene import Scene, Speaker, connection_for
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
-from agent_mode.store.sessions import Answer, Session, Switch
 from agent_mode.valves import PersonaValves
 
 log = get_logger(__name__)
@@ -62,11 +61,21 @@ async def _begin(
     if turn.context.task:
         return engine.run(await _task(runtime, turn, requested, valves, facts))
     scene = await Scene.look(runtime, turn, requested, valves, facts)
+    if requested == hotswap.CONSOLE_KEY:
+        return _console_turn(scene)
     speaker = scene.speaker()
-    words = _console(scene, speaker)
+    back = scene.roster.get(requested) or speaker.persona
+    words = console.answer(
+        scene.said,
+        scene.grammar,
+        scene.roster,
+        speaker.persona,
+        back.display_name,
+        attached=comes_with_attachment(turn.messages),
+    )
     if words is not None:
         _remember(scene, speaker, voice=scene.detection.previous)
-        return _say(Text(words))
+        return _own_words(scene, words)
     _remember(scene, speaker)
     if steps := sequence.steps_of(scene.said, scene.roster, requested):
         return sequence.perform(scene, steps)
@@ -75,6 +84,39 @@ async def _begin(
     if speaker.note or (valves.show_persona_info and _needs_saying(speaker, requested)):
         return _say(Status(_who_speaks(scene, speaker)), engine.run(job))
     return engine.run(job)
+
+
+def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
+    """A turn that the filter gave us from another model: answered by us, or spoken through that model."""
+    via = scene.turn.context.via or scene.requested
+    persona = scene.roster.get(scene.detection.current)
+    attached = comes_with_attachment(scene.turn.messages)
+    steps = sequence.steps_of(scene.said, scene.roster, via)
+    words = console.answer(scene.said, scene.grammar, scene.roster, persona, via, attached=attached)
+    asked = words is None and bool(steps)
+    note(
+        scene.runtime,
+        scene.turn.context,
+        agent=scene.detection.current,
+        name=persona.name if persona else via,
+        ui_agent=via,
+        ui_since=scene.detection.ui_since,
+        count=len(scene.turn.messages),
+        voice=None if asked else scene.detection.previous,
+    )
+    if asked:
+        return sequence.perform(scene, steps)
+    return _own_words(scene, words or console.help_text(scene.grammar.prefix))
+
+
+def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
+    """Our answer; a list comes as a browser where the caller shows pages, the table folded below it."""
+    command = scene.said.console
+    if command is None or command.kind != "list" or not scene.turn.context.interactive:
+        return _say(Text(words))
+    personas = list(scene.roster.by_key.values())
+    html = browser.page(personas, prefix=scene.grammar.prefix, embedded=True)
+    return _say(Embed(html), _say(Text(console.folded(words, len(personas)))))
 
 
 async def _say(event: Event, then: AsyncGenerator[Event, None] | None = None) -> AsyncGenerator[Event, None]:
@@ -93,31 +135,6 @@ async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaVal
     return Job(connection, model, turn.messages, turn.params, turn.stream, facts)
 
 
-def _console(scene: Scene, speaker: Speaker) -> str | None:
-    """What we answer ourselves, without the LLM; None when the LLM is to answer."""
-    said, grammar = scene.said, scene.grammar
-    if said.console is not None:
-        if said.console.kind == "list":
-            return console.list_text(scene.roster.by_key.values(), grammar.prefix)
-        return console.help_text(grammar.prefix)
-    if said.unknown is not None:
-        if grammar.folded(said.unknown) == "agent":
-            return console.help_text(grammar.prefix)
-        meant = suggest(said.unknown, grammar)
-        return console.did_you_mean(said.unknown, meant, grammar.prefix) if meant else None
-    if said.switch is not None and not said.text and not _has_attachment(scene.turn):
-        if said.switch.kind == "reset":
-            return console.back_to(scene.roster.get(scene.requested) or speaker.persona)
-        return console.confirmation(speaker.persona)
-    return None
-
-
-def _has_attachment(turn: Turn) -> bool:
-    index = last_user(turn.messages)
-    content = turn.messages[index].get("content") if index is not None else None
-    return isinstance(content, list) and any(part.get("type") != "text" for part in content)
-
-
 def _needs_saying(speaker: Speaker, requested: str) -> bool:
     """Open WebUI shows the picked model's name above each answer; only another voice is news."""
     return speaker.detection.is_switch or speaker.persona.key != requested
@@ -134,40 +151,14 @@ def _who_speaks(scene: Scene, speaker: Speaker) -> str:
 
 
 def _remember(scene: Scene, speaker: Speaker, voice: str | None = None) -> None:
-    """Notes who answers, in memory at once; the session's record follows off the user's path."""
-    context = scene.turn.context
-    if context.chat_id is None:
-        return
-    if context.message_id is not None:
-        scene.runtime.sessions.remember(
-            Answer(
-                message_id=context.message_id,
-                chat_id=context.chat_id,
-                user_message_id=context.user_message_id,
-                agent=speaker.persona.key,
-                ui_agent=scene.requested,
-                voice=voice,
-                at=datetime.now(UTC),
-            )
-        )
-    scene.runtime.spawn(_note_session(scene, context.chat_id, speaker))
-
-
-async def _note_session(scene: Scene, chat_id: str, speaker: Speaker) -> None:
-    sessions = scene.runtime.sessions
-    known = await sessions.session(chat_id)
-    persona, now = speaker.persona, datetime.now(UTC)
-    switches = known.agent_history if known else ()
-    if known is None or known.active_agent != persona.key:
-        reason = "user_switch" if speaker.note is None else "system_default"
-        count = len(scene.turn.messages)
-        switches = (*switches, Switch(persona.key, persona.name, now.isoformat(), count, reason))
-    session = Session(
-        chat_id=chat_id,
-        active_agent=persona.key,
+    note(
+        scene.runtime,
+        scene.turn.context,
+        agent=speaker.persona.key,
+        name=speaker.persona.name,
         ui_agent=scene.requested,
         ui_since=scene.detection.ui_since,
-        agent_history=switches,
-        updated_at=now,
+        count=len(scene.turn.messages),
+        voice=voice,
+        reason="user_switch" if speaker.note is None else "system_default",
     )
-    sessions.remember(None, session)

@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any
 
-from agent_mode.agents.engine import Chunks, Completion, Event, Failure, Reasoning, Status, Text
+from agent_mode.agents.engine import Chunks, Completion, Embed, Event, Failure, Reasoning, Status, Text
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
 
@@ -47,8 +47,9 @@ class StreamEncoder:
             case Status(description, done):
                 if not self._interactive:
                     return b""
-                data = {"description": description, "done": done, "hidden": False}
-                return _line({"event": {"type": "status", "data": data}})
+                return _event("status", {"description": description, "done": done, "hidden": False})
+            case Embed(html):
+                return _event("embeds", {"embeds": [html]}) if self._interactive else b""
             case Failure(error):
                 return _line(error_body(error))
             case Completion(data):
@@ -65,6 +66,10 @@ class StreamEncoder:
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _line({**self._base, "choices": [choice]})
+
+
+def _event(kind: str, data: dict[str, Any]) -> bytes:
+    return _line({"event": {"type": kind, "data": data}})
 
 
 def _line(data: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from agent_mode.store.db import Database
 from agent_mode.store.exchange import read_catalogue
 from agent_mode.store.personas import PersonaStore, SeedReport
 from agent_mode.store.sessions import SessionStore
+from agent_mode.tools.openwebui import Access
 
 log = get_logger(__name__)
 
@@ -46,6 +47,7 @@ class Runtime:
         self.templates = TemplateSet(settings.strategies_dir / "templates")
         self.llm = LlmClient()
         self.runs = Runs()
+        self.access = Access(settings.openwebui_url, settings.openwebui_api_key)
         self._background: set[asyncio.Task[Any]] = set()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
@@ -96,6 +98,7 @@ class Runtime:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.sessions.close()
         await self.llm.close()
+        await self.access.close()
         await self.db.close()
         if self._temporary is not None:
             self._temporary.cleanup()

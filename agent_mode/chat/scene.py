@@ -12,8 +12,8 @@ from agent_mode.chat.commands import Grammar, Parsed, parse
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, plan_turn
-from agent_mode.chat.turn import Turn
-from agent_mode.errors import RequestError
+from agent_mode.chat.turn import Turn, TurnContext
+from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
@@ -57,11 +57,12 @@ class Scene:
         roster = runtime.rosters.offered(valves.models)
         grammar = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
         said = parse(turn.said, grammar)
+        asked = turn.context.via or requested
         detection = detect_agent_switch(
             turn.messages,
-            requested,
+            asked,
             grammar,
-            memory=await recall(runtime, turn, requested),
+            memory=await recall(runtime, turn.context, asked),
             branch_known=turn.context.branch_known,
             said=said,
         )
@@ -115,8 +116,7 @@ class Scene:
             ProviderError: no model can be chosen.
         """
         started = time.perf_counter()
-        connection = connection_for(self.runtime, self.valves)
-        model = await self.runtime.llm.choose_model(connection, persona.model)
+        connection, model = await self._model(persona)
         plan = self._plan(messages or self._messages(), persona, previous, model, switched=switched)
         for category in plan.report.fallbacks:
             log.warning("switch fallback", category=category, strategy=plan.report.strategy, model=model)
@@ -136,6 +136,26 @@ class Scene:
         if self.valves.debug:
             log.info("prompt", model=model, messages=plan.messages)
         return Job(connection, model, plan.messages, self.turn.params, self.turn.stream, self.facts)
+
+    async def _model(self, persona: Persona) -> tuple[connections.Connection, str]:
+        """Where the LLM is, and which model of it speaks as the persona."""
+        llm, via = self.runtime.llm, self.turn.context.via
+        connection = connection_for(self.runtime, self.valves)
+        if via is None:
+            return connection, await llm.choose_model(connection, persona.model)
+        if any(entry["id"] == via for entry in await llm.models(connection)):
+            return connection, await llm.choose_model(connection, via)
+        settings = self.runtime.settings
+        if settings.openwebui_url and self.turn.credential:
+            theirs = connections.openwebui(settings.openwebui_url, self.turn.credential, self.valves)
+            return theirs, await llm.choose_model(theirs, via)
+        raise ProviderError(
+            f"Several personas cannot speak through “{via}” here.",
+            hint="Call one persona at a time, or pick a persona as the model. "
+            "An admin can let Agent Mode use this model: docs/hotswap.md.",
+            code="provider_model",
+            status=400,
+        )
 
     def _plan(
         self,
@@ -184,9 +204,9 @@ class Scene:
         return [*turn.messages[:index], rewritten, *turn.messages[index + 1 :]]
 
 
-async def recall(runtime: Runtime, turn: Turn, requested: str) -> Memory:
+async def recall(runtime: Runtime, context: TurnContext, requested: str) -> Memory:
     """What the store knows; asks the database only for what is not in memory."""
-    context, sessions = turn.context, runtime.sessions
+    sessions = runtime.sessions
     if context.chat_id is None:
         return Memory()
     if not context.branch_known:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agent_mode.chat.commands import Grammar, Parsed, message_text, parse, strip_commands
+from agent_mode.chat.commands import (
+    Grammar,
+    Parsed,
+    has_attachment,
+    message_text,
+    parse,
+    strip_commands,
+)
 from agent_mode.prompts import reset
 from agent_mode.prompts.reset import Identity, SwitchPlan
 from agent_mode.prompts.strategies import Strategy
@@ -121,7 +128,8 @@ def _by_transcript(
         text = message_text(message)
         parsed = parse(text, grammar) if grammar.prefix in text else Parsed(text)
         sticky = _obey(parsed, sticky, requested)
-        if parsed.text:  # a lone command was answered by us, in nobody's voice
+        # A lone command was answered by us, in nobody's voice.
+        if parsed.text or not parsed.commands or has_attachment(message):
             voice = sticky
     return sticky, voice, "history_detected", since
 

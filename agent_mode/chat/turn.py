@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from agent_mode.chat.commands import message_text
@@ -39,9 +40,12 @@ _OWN_KEYS = frozenset(
 """Keys of the body that are Open WebUI's or ours; a provider would refuse or misread them."""
 
 _TASK_OPENERS = (
+    "### Task:\nGenerate a concise title summarizing",
     "### Task:\nGenerate a concise, 3-5 word title",
     "### Task:\nGenerate 1-3 broad tags",
+    "### Task:\nPredict 3-5 useful messages",
     "### Task:\nSuggest 3-5 relevant follow-up",
+    "### Task:\nGenerate a detailed prompt for a",
     "### Task:\nAnalyze the chat history to determine the necessity of generating search queries",
     "### Task:\nYou are an autocompletion system",
 )
@@ -60,6 +64,7 @@ class TurnContext:
         session_id: the browser session; without one the caller is a program.
         task: name of a background task, such as `title_generation`.
         said: the user's own words, where something is put around them later (a knowledge template).
+        via: the model that the user had picked, where the filter gave the turn to our console model.
         branch_known: whether `parent_id` can be believed (None then means the root).
     """
 
@@ -70,6 +75,7 @@ class TurnContext:
     session_id: str | None = None
     task: str | None = None
     said: str | None = None
+    via: str | None = None
     branch_known: bool = False
 
     @property
@@ -92,6 +98,7 @@ class Turn:
         params: what goes on to the provider (`temperature`, `tools`, …).
         context: where in Open WebUI the turn belongs.
         user_id: Open WebUI's user, for logs and permissions.
+        credential: the user's own session token, where the connection forwards cookies.
     """
 
     model: str
@@ -100,6 +107,7 @@ class Turn:
     params: dict[str, Any] = field(default_factory=dict)
     context: TurnContext = field(default_factory=TurnContext)
     user_id: str | None = None
+    credential: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, body: Any, headers: Mapping[str, str] | None = None, *, secret: str = "") -> Turn:
@@ -136,6 +144,7 @@ class Turn:
             params={key: value for key, value in body.items() if key not in _OWN_KEYS},
             context=context,
             user_id=user_id if isinstance(user_id, str) else None,
+            credential=_session_token(headers or {}),
         )
 
     @property
@@ -178,21 +187,18 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def pack(metadata: Any, said: str | None, secret: str) -> dict[str, Any]:
-    """The context that an inlet leaves in the body, signed.
-
-    Any user of Open WebUI may put keys into a body, and an inlet is not called for every model, so a
-    context that is not signed with the connection key is not believed.
+def context_of(metadata: Any, said: str | None = None, via: str | None = None) -> TurnContext:
+    """The context that an inlet call tells.
 
     Args:
         metadata: `body.metadata` of Open WebUI's inlet call.
         said: the user's own words, if something may be put around them before `pipe()` sees them.
-        secret: the connection key.
+        via: the model that the user had picked, if another one is to answer.
     """
     meta = metadata if isinstance(metadata, dict) else {}
     user_message = meta.get("user_message")
     user_message = user_message if isinstance(user_message, dict) else {}
-    context = TurnContext(
+    return TurnContext(
         chat_id=_id(meta.get("chat_id")),
         message_id=_id(meta.get("message_id")),
         parent_id=_id(user_message.get("parentId")),
@@ -200,8 +206,21 @@ def pack(metadata: Any, said: str | None, secret: str) -> dict[str, Any]:
         session_id=_id(meta.get("session_id")),
         task=_id(meta.get("task")),
         said=said if said and len(said) <= _SAID_LIMIT else None,
+        via=_id(via),
         branch_known="parentId" in user_message,
     )
+
+
+def pack(context: TurnContext, secret: str) -> dict[str, Any]:
+    """The context as an inlet leaves it in the body, signed.
+
+    Any user of Open WebUI may put keys into a body, and an inlet is not called for every model, so a
+    context that is not signed with the connection key is not believed.
+
+    Args:
+        context: where the turn belongs.
+        secret: the connection key.
+    """
     values = {key: value for key, value in _fields(context).items() if value}
     return {**values, "signature": _sign(values, secret)}
 
@@ -212,6 +231,8 @@ def unpack(value: Any, secret: str) -> TurnContext | None:
         return None
     values = {key: item for key, item in value.items() if key != "signature"}
     signature = value.get("signature")
+    if not all(isinstance(item, str | bool) for item in values.values()):
+        return None  # `pack` makes no others; deep ones could not even be signed
     if not isinstance(signature, str) or not signature.isascii() or set(values) - _FIELDS:
         return None
     if not hmac.compare_digest(signature, _sign(values, secret)):
@@ -243,8 +264,18 @@ def _from_headers(headers: Mapping[str, str]) -> TurnContext:
         user_message_id=header("x-agent-mode-user-message-id"),
         session_id=chat_id,
         task=header("x-agent-mode-task"),
-        branch_known=message_id is not None and "x-agent-mode-parent-id" in headers,
+        # Open WebUI sends an empty one at the root; a template that it does not know stays as it is.
+        branch_known=message_id is not None and "{{" not in headers.get("x-agent-mode-parent-id", "{{"),
     )
+
+
+def _session_token(headers: Mapping[str, str]) -> str | None:
+    """Open WebUI's session cookie; it comes when the connection is set to forward cookies."""
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get("token")
+    except CookieError:
+        return None
+    return cookie.value if cookie is not None and cookie.value else None
 
 
 def _fields(context: TurnContext) -> dict[str, Any]:

@@ -112,10 +112,10 @@ class LlmClient:
                     if block := reader.close():
                         yield block
                     return
-            except BrokenChunk as error:
-                if error.partial:
+            except ProviderError as error:
+                if isinstance(error, BrokenChunk) and error.partial:
                     yield error.partial
-                raise
+                raise failures.without_key(error, connection) from error.__cause__
             except (*_STALE, aiohttp.ClientPayloadError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise failures.unreachable(connection, str(error.os_error)) from error
@@ -126,8 +126,10 @@ class LlmClient:
                 log.info("provider closed a pooled connection, sending again (attempt %d)", attempt + 2)
             except TimeoutError as error:
                 raise failures.timed_out(connection, error) from error
-            except (aiohttp.ClientError, ValueError) as error:
+            except aiohttp.ClientError as error:
                 raise failures.unreachable(connection, type(error).__name__) from error
+            except (ValueError, RecursionError) as error:
+                raise _no_completion(None) from error
 
     async def complete(self, connection: Connection, payload: Payload) -> dict[str, Any]:
         """One chat completion as a whole.
@@ -144,7 +146,7 @@ class LlmClient:
             return demo.complete(payload)
         data = await self._request_json(connection, "/chat/completions", payload)
         if not isinstance(data.get("choices"), list) or not data["choices"]:
-            raise _no_completion(data)
+            raise failures.without_key(_no_completion(data), connection)
         data.pop("event", None)
         return data
 
@@ -227,6 +229,7 @@ class LlmClient:
         method = "GET" if payload is None else "POST"
         body = None if payload is None else _encoded(payload)
         for attempt in range(RETRIES + 1):
+            received = False
             try:
                 async with self._opened().request(
                     method,
@@ -235,11 +238,14 @@ class LlmClient:
                     headers=_headers(connection),
                     timeout=_timeout(connection),
                 ) as response:
+                    received = True
                     await self._check(response, connection, payload or {})
                     data = json.loads(await response.read())
             except (*_STALE, aiohttp.ClientPayloadError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise failures.unreachable(connection, str(error.os_error)) from error
+                if received:
+                    raise failures.broken_stream(repr(error)) from error
                 if attempt == RETRIES:
                     raise failures.unreachable(connection, type(error).__name__) from error
             except TimeoutError as error:

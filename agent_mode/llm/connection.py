@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from agent_mode.errors import ConfigurationError
@@ -64,6 +64,28 @@ def resolve(
         url = _clean_url(settings.openwebui_url, "OPENWEBUI_URL") + "/api"
         return Connection("openwebui", url, settings.openwebui_api_key, model, **timeouts)
     return Connection("demo", model=DEMO_MODEL)
+
+
+class Timeouts(Protocol):
+    """The valves that say how long to wait, in seconds."""
+
+    connect_timeout: int
+    read_timeout: int
+
+
+def openwebui(url: str, api_key: str, timeouts: Timeouts) -> Connection:
+    """Open WebUI's own models, with the rights of whoever the key belongs to.
+
+    Raises:
+        ConfigurationError: the address is not an http(s) URL.
+    """
+    return Connection(
+        "openwebui",
+        _clean_url(url, "OPENWEBUI_URL") + "/api",
+        api_key,
+        connect_timeout=timeouts.connect_timeout,
+        read_timeout=timeouts.read_timeout,
+    )
 
 
 def _clean_url(url: str, name: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
+from urllib.parse import urlsplit
 
 from agent_mode.errors import ProviderError
 from agent_mode.llm.connection import Connection
 from agent_mode.llm.sse import readable
-
-_SECRET = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w*.-]{6,}")
 
 
 def from_status(
@@ -24,7 +22,7 @@ def from_status(
         model: the provider model that was asked for.
         retry_after: the provider's Retry-After header.
     """
-    said = _redact(_message(body), connection)
+    said = _message(body, connection)
     quoted = f" It says: {said}" if said else ""
     if status in (401, 403):
         return ProviderError(
@@ -39,10 +37,11 @@ def from_status(
             code="provider_model",
         )
     if status == 429:
-        wait = f" Try again in {readable(retry_after, 20)} seconds." if retry_after else ""
+        seconds = (retry_after or "").strip()  # a provider may also send a date
+        wait = f"Try again in {seconds} seconds." if seconds.isdecimal() and len(seconds) < 8 else ""
         return ProviderError(
             f"The model provider is limiting requests (429).{quoted}",
-            hint=wait.strip() or "Wait a moment and try again, or raise the limit at the provider.",
+            hint=wait or "Wait a moment and try again, or raise the limit at the provider.",
             code="provider_rate_limit",
             status=429,
             retryable=True,
@@ -65,7 +64,7 @@ def from_status(
 def unreachable(connection: Connection, reason: str) -> ProviderError:
     """The provider did not accept a connection."""
     return ProviderError(
-        f"The model provider at {connection.base_url} cannot be reached ({readable(reason, 120)}).",
+        f"The model provider at {_shown(connection.base_url)} cannot be reached ({readable(reason, 120)}).",
         hint="Check the base URL, and that the provider is running and reachable from this server.",
         code="provider_unreachable",
         retryable=True,
@@ -103,19 +102,34 @@ def leads_back(model: str) -> ProviderError:
     )
 
 
-def _message(body: bytes) -> str:
+def without_key(error: ProviderError, connection: Connection) -> ProviderError:
+    """The same error, the connection's key taken out of what the provider said."""
+    if connection.api_key:
+        error.message = error.message.replace(connection.api_key, "[key]")
+        error.detail = error.detail.replace(connection.api_key, "[key]")
+    return error
+
+
+def _message(body: bytes, connection: Connection) -> str:
     text = body.decode("utf-8", "replace").strip()
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return "" if text.startswith("<") else readable(text, 200) if text else ""
+        return "" if text.startswith("<") else _quoted(text, connection, 200)
     error = data.get("error", data.get("detail", data.get("message"))) if isinstance(data, dict) else None
     if isinstance(error, dict):
         error = error.get("message")
-    return readable(error) if error else ""
+    return _quoted(error, connection, 300)
 
 
-def _redact(text: str, connection: Connection) -> str:
+def _quoted(said: object, connection: Connection, limit: int) -> str:
+    text = str(said or "")
     if connection.api_key:
         text = text.replace(connection.api_key, "[key]")
-    return _SECRET.sub("[key]", text)
+    return readable(text, limit) if text else ""
+
+
+def _shown(url: str) -> str:
+    """The address without user, password and query: those may hold a key."""
+    parts = urlsplit(url)
+    return readable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", 120)

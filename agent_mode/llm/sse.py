@@ -8,6 +8,7 @@ as one `data:` line.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,12 @@ from agent_mode.errors import ProviderError
 
 MAX_LINE = 64 * 1024 * 1024
 """Longest line in bytes that is taken from a provider (an image may come inside one)."""
+
+
+_KEY = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w*.-]{6,}")
+
+MAX_PARTIAL = 256 * 1024
+"""Longest JSON in bytes that may go over several lines: each line makes it be parsed once more."""
 
 
 @dataclass(slots=True)
@@ -80,17 +87,21 @@ class SseReader:
             if not payload or self.facts.done:
                 continue
             try:
-                chunk = json.loads(self._partial + payload)
+                chunk = json.loads((self._partial + payload).decode())  # as bytes, UTF-16 would pass
             except (ValueError, RecursionError):
                 self._partial += payload + b"\n"
-                if len(self._partial) > MAX_LINE:
+                if len(self._partial) > MAX_PARTIAL:
                     raise BrokenChunk(b"".join(out), self._no_json()) from None
                 continue
-            if self._partial:
-                self._partial, payload = b"", json.dumps(chunk).encode()
             if type(chunk) is not dict:
+                self._partial = b""
                 continue
-            vetted = self._vet(chunk, payload, out)
+            try:
+                if self._partial:
+                    self._partial, payload = b"", json.dumps(chunk).encode()
+                vetted = self._vet(chunk, payload, out)
+            except RecursionError:  # what could just be read may be too deep to be written
+                raise BrokenChunk(b"".join(out), not_json("a chunk nested too deeply")) from None
             if vetted is not None:
                 out += (b"data: ", vetted, b"\n\n")
         return b"".join(out)
@@ -151,7 +162,7 @@ def reported(error: Any) -> ProviderError:
 
 
 def readable(text: Any, limit: int = 300) -> str:
-    """A provider's words as one short line: no markup, no control characters."""
-    words = " ".join(str(text or "no reason given").split())
+    """A provider's words as one short line: no key, no markup, no control characters."""
+    words = _KEY.sub("[key]", " ".join(str(text or "no reason given").split()))
     printable = "".join(char for char in words if char.isprintable()).replace("<", "‹").replace(">", "›")
     return printable if len(printable) <= limit else printable[: limit - 1] + "…"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 Message = dict[str, Any]
+
+Trust = Literal["all", "start", "none"]
+"""Which blocks in a message are believed: all, those that it begins with, or none."""
 
 _MARK = "<agent_mode"
 _BLOCK = re.compile(
@@ -41,21 +44,28 @@ def prepend(message: Message, text: str) -> Message:
 def remove_all(messages: list[Message]) -> tuple[list[Message], list[str]]:
     """Takes every block of ours out; messages that held nothing else go.
 
+    Only where we ourselves write is a block believed: what a tool, a web page or a model quotes must not
+    become an instruction.
+
     Returns:
         the remaining messages, and the base instructions that the blocks held.
     """
     kept: list[Message] = []
     base: list[str] = []
-    for message in messages:
+    first_user = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
+    for index, message in enumerate(messages):
         content = message.get("content")
+        trust: Trust = "all" if message.get("role") in _SYSTEM_ROLES else "none"
+        if index == first_user:
+            trust = "start"
         if isinstance(content, str):
             if _MARK in content:
-                rest = _cut(content, base)
+                rest = _cut(content, base, trust)
                 if not rest and message.get("role") != "assistant":
                     continue
                 message = {**message, "content": rest}  # noqa: PLW2901
         elif isinstance(content, list) and any(_MARK in _text(part) for part in content):
-            parts = [_cut_part(part, base) for part in content]
+            parts = [_cut_part(part, base, trust) for part in content]
             parts = [part for part in parts if part is not None]
             if not parts:
                 continue
@@ -84,15 +94,18 @@ def _text(part: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _cut(text: str, base: list[str]) -> str:
+def _cut(text: str, base: list[str], trust: Trust) -> str:
+    believed = 0 if trust == "start" else -1
     for block in _BLOCK.finditer(text):
-        base.extend(_BASE.findall(block[0]))
-    return _BLOCK.sub("", text).strip()
+        if trust == "all" or block.start() == believed:
+            base.extend(_BASE.findall(block[0]))
+            believed = block.end()
+    return _BLOCK.sub("", text).rstrip()
 
 
-def _cut_part(part: Any, base: list[str]) -> Any:
+def _cut_part(part: Any, base: list[str], trust: Trust) -> Any:
     text = _text(part)
     if _MARK not in text:
         return part
-    rest = _cut(text, base)
+    rest = _cut(text, base, trust)
     return {**part, "text": rest} if rest else None

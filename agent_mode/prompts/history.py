@@ -149,10 +149,10 @@ def merge_neighbours(messages: list[Message]) -> list[Message]:
         if (
             previous is not None
             and message.get("role") == previous.get("role") in ("user", "assistant")
-            and not message.get("tool_calls")
             and not previous.get("tool_calls")
         ):
-            merged[-1] = {**previous, "content": _joined(previous.get("content"), message.get("content"))}
+            content = _joined(previous.get("content"), message.get("content"))
+            merged[-1] = {**previous, **message, "content": content}
         else:
             merged.append(message)
     return merged

@@ -11,7 +11,7 @@ from typing import Any
 
 from agent_mode.errors import AgentModeError
 from agent_mode.prompts import blocks, guard, history
-from agent_mode.prompts.strategies import SIMPLE_STRATEGY, Strategy
+from agent_mode.prompts.strategies import SIMPLE_STRATEGY, Pivot, Strategy
 from agent_mode.prompts.templates import MINIMAL, SIMPLE, TemplateSet
 
 Message = dict[str, Any]
@@ -153,16 +153,14 @@ def hard_reset(
     placed = _place(treated, blocks.wrap(agent.key, text), strategy, switched=True)
     if appended and base:
         placed = [{"role": _system_role(strategy), "content": base}, *placed]
-    pivot = _pivot_text(agent, old_name, strategy)
-    if pivot:
-        placed = _add_pivot(placed, pivot, strategy)
+    placed, pivot = _add_pivot(placed, _pivot_text(agent, old_name, strategy), strategy)
     return SwitchPlan(
         _finish(placed, strategy),
         SwitchReport(
             strategy=strategy.id,
             template=template,
             placement=strategy.placement,
-            pivot=strategy.pivot if pivot else "none",
+            pivot=pivot,
             history=policy,
             fallbacks=tuple(fallbacks.categories),
         ),
@@ -248,15 +246,16 @@ def _pivot_text(agent: Identity, old_name: str, strategy: Strategy) -> str:
     return " ".join(lines)
 
 
-def _add_pivot(messages: list[Message], text: str, strategy: Strategy) -> list[Message]:
+def _add_pivot(messages: list[Message], text: str, strategy: Strategy) -> tuple[list[Message], Pivot]:
+    """The messages with the line beside the last user message, and its role."""
     block = blocks.wrap_pivot(text)
     index = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].get("role") == "user"), None)
-    if index is None:
-        return messages
+    if index is None or not text:
+        return messages, "none"
     if strategy.pivot == "system" and "no_system" not in strategy.special_handling:
         system: Message = {"role": _system_role(strategy), "content": block}
-        return [*messages[:index], system, *messages[index:]]
-    return [*messages[:index], blocks.prepend(messages[index], block), *messages[index + 1 :]]
+        return [*messages[:index], system, *messages[index:]], "system"
+    return [*messages[:index], blocks.prepend(messages[index], block), *messages[index + 1 :]], "user"
 
 
 def _finish(messages: list[Message], strategy: Strategy) -> list[Message]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 from agent_mode.errors import AuthenticationError
@@ -13,18 +15,21 @@ OPEN_PATHS = frozenset({"/", "/v1", "/healthz", "/readyz"})
 """Status routes; they tell that the server is up and nothing else."""
 
 
-def is_open(method: str, path: str) -> bool:
+def is_open(method: str, path: str, headers: Mapping[str, str]) -> bool:
     """Whether the route needs no key: a status route, or a browser's CORS preflight, which carries none."""
-    return (method in ("GET", "HEAD") and path in OPEN_PATHS) or method == "OPTIONS"
+    preflight = method == "OPTIONS" and "access-control-request-method" in headers
+    return preflight or (method in ("GET", "HEAD") and path in OPEN_PATHS)
 
 
-def check(authorization: str | None, key: str, server: Any) -> None:
+def check(authorization: str | None, key: str, server: Any, *, page: bool = False) -> None:
     """Checks the key of a request.
 
     Args:
         authorization: the Authorization header.
         key: the connection key.
         server: ASGI's `scope["server"]`: the address that the request reached.
+        page: whether a browser may show the key as the password of basic authentication. Browsers send
+            that along with requests that other sites start, so only for what merely reads.
 
     Raises:
         AuthenticationError: with the reason.
@@ -39,7 +44,9 @@ def check(authorization: str | None, key: str, server: Any) -> None:
             "No key was sent.", hint="Send the connection key: `Authorization: Bearer <key>`."
         )
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    if page and scheme.lower() == "basic":
+        token = _password(token)
+    elif scheme.lower() != "bearer":
         raise AuthenticationError(
             "The key was not sent as a bearer token.",
             hint="Set the connection's authentication to Bearer: `Authorization: Bearer <key>`.",
@@ -49,6 +56,13 @@ def check(authorization: str | None, key: str, server: Any) -> None:
             "The key is not this server's connection key.",
             hint="Copy it from what ./start.sh prints, or from PIPELINES_API_KEY.",
         )
+
+
+def _password(token: str) -> str:
+    try:
+        return base64.b64decode(token, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import anyio.to_thread
 
+from agent_mode.chat import browser
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import ConfigurationError
 from agent_mode.observe import logs
@@ -30,6 +31,8 @@ class Host:
         self._users = 0
         self._layer: Layer | None = None
         self._threads: float | None = None
+        self.filters = 0
+        """How many filters of ours are loaded; they need the console model."""
         self.served = False
         """Whether our own server runs: the layer is there from the start then."""
 
@@ -90,7 +93,12 @@ class Host:
             key=upstream.api_key(),
             max_body=settings.max_body_mb * 2**20,
             ready=lambda: self.ready,
+            page=self._page,
         )
+
+    def _page(self) -> str:
+        personas = self._runtime.personas.all() if self._runtime is not None else ()
+        return browser.page(personas, prefix="!", embedded=False)
 
     def _remove_layer(self) -> None:
         if self._layer is not None:

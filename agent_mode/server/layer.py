@@ -20,6 +20,9 @@ from agent_mode.server import auth, streaming, upstream
 from agent_mode.server.native import NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
 
+BROWSER_PATH = "/personas"
+"""The persona browser as a page."""
+
 _CHAT_PATHS = frozenset({"/chat/completions", "/v1/chat/completions"})
 _MODEL_PATHS = frozenset({"/models", "/v1/models"})
 _FILTER_PATH = re.compile(r"(?:/v1)?/([^/]+)/filter/(inlet|outlet)")
@@ -33,11 +36,21 @@ class Layer:
         key: the connection key.
         max_body: largest body in bytes that is read.
         ready: whether chats can be answered.
+        page: makes the persona browser.
     """
 
-    def __init__(self, app: upstream.AsgiApp, *, key: str, max_body: int, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: upstream.AsgiApp,
+        *,
+        key: str,
+        max_body: int,
+        ready: Callable[[], bool],
+        page: Callable[[], str],
+    ) -> None:
         self.app = app
         self._is_ready = ready
+        self._page = page
         self._key = key
         self._max_body = max_body
 
@@ -51,20 +64,25 @@ class Layer:
         try:
             await self._route(scope, headers, receive, send)
         except AuthenticationError as error:
-            await send_error(send, error, ((b"www-authenticate", b"Bearer"),))
+            asked = b'Basic realm="Agent Mode: the key is the password"'
+            scheme = asked if scope["path"] == BROWSER_PATH else b"Bearer"
+            await send_error(send, error, ((b"www-authenticate", scheme),))
         except RequestError as error:
             await send_error(send, error)
 
     async def _route(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if not auth.is_open(method, path):
-            auth.check(headers.get("authorization"), self._key, scope.get("server"))
+        if not auth.is_open(method, path, headers):
+            page = method == "GET" and path == BROWSER_PATH
+            auth.check(headers.get("authorization"), self._key, scope.get("server"), page=page)
         if method == "POST" and path in _CHAT_PATHS:
             await self._chat(scope, headers, receive, send)
         elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
             await self._filter(match[1], match[2], scope, receive, send)
         elif method == "GET" and path in _MODEL_PATHS:
             await self._models(scope, receive, send)
+        elif method == "GET" and path == BROWSER_PATH:
+            await self._browser(send)
         elif method == "GET" and path == "/healthz":
             await send_json(send, 200, {"status": True})
         elif method == "GET" and path == "/readyz":
@@ -134,6 +152,18 @@ class Layer:
         start["headers"] = [*kept, (b"content-length", str(len(body)).encode())]
         await send(start)
         await send({"type": "http.response.body", "body": body})
+
+    async def _browser(self, send: Send) -> None:
+        """The persona browser as a page."""
+        html = self._page().encode()
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-length", str(len(html)).encode()),
+            (b"x-frame-options", b"DENY"),
+            (b"cache-control", b"no-store"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": html})
 
     async def _ready(self, send: Send) -> None:
         ready = self._is_ready()

@@ -7,16 +7,17 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from agent_mode.agents.engine import Event
+from agent_mode.chat import hotswap
 from agent_mode.chat.commands import message_text
 from agent_mode.chat.conversation import respond
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import CONTEXT_KEY, Turn, pack
-from agent_mode.errors import AgentModeError
+from agent_mode.chat.turn import CONTEXT_KEY, Turn, context_of, pack
+from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.server import pipe, upstream
 from agent_mode.server.host import host
 from agent_mode.server.native import NativePipeline
-from agent_mode.valves import PersonaValves, Valves
+from agent_mode.valves import HotswapValves, PersonaValves, Valves
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class AgentPipeline(NativePipeline):
         text = message_text(last) if last else ""
         # Only a command must survive what Open WebUI may put around the words (a knowledge template).
         said = text if prefix in text and isinstance(last.get("content"), str) else None
-        body[CONTEXT_KEY] = pack(body.get("metadata"), said, upstream.api_key())
+        body[CONTEXT_KEY] = pack(context_of(body.get("metadata"), said), upstream.api_key())
         return body
 
     def pipe(
@@ -89,9 +90,12 @@ class PersonaManifold(AgentPipeline):
         if not host.ready:
             return []
         roster = host.runtime.rosters.offered(self.valves.models)
-        if self._listed[0] is not roster:
+        known = (roster, host.filters)
+        if self._listed[0] != known:
             models = [{"id": p.key, "name": p.display_name} for p in roster.by_key.values()]
-            self._listed = (roster, models)
+            if host.filters:
+                models.append({"id": hotswap.CONSOLE_KEY, "name": hotswap.CONSOLE_NAME})
+            self._listed = (known, models)
         return self._listed[1]
 
     def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
@@ -99,6 +103,9 @@ class PersonaManifold(AgentPipeline):
 
     def model_extras(self, model: str) -> dict[str, Any]:
         """Tag and description, as Open WebUI 0.12 reads them (`tags`, `info.meta.description`)."""
+        if model == hotswap.CONSOLE_KEY:
+            description = "Answers commands that are typed in other models. No need to pick it."
+            return {"info": {"meta": {"hidden": True, "description": description}}}
         persona = host.runtime.rosters.offered(self.valves.models).get(model) if host.ready else None
         if persona is None:
             return {}
@@ -106,3 +113,57 @@ class PersonaManifold(AgentPipeline):
             "tags": [{"name": "Persona"}, {"name": persona.category.capitalize()}],
             "info": {"meta": {"description": persona.description}},
         }
+
+
+class HotswapFilter(AgentPipeline):
+    """The `!commands` on every model of Open WebUI."""
+
+    Valves: type[Any] = HotswapValves
+    valves: HotswapValves
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.type = "filter"
+        self.name = "Agent Mode: commands on any model"
+
+    async def on_startup(self) -> None:
+        await super().on_startup()
+        host.filters += 1
+
+    async def on_shutdown(self) -> None:
+        host.filters -= 1
+        await super().on_shutdown()
+
+    async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Writes the persona into the request. A failure leaves the chat as it was."""
+        if not host.ready:
+            return body
+        model = body.get("model")
+        if not isinstance(model, str) or isinstance(_pipeline(model), NativePipeline):
+            return body  # our own models read the commands themselves
+        if isinstance(_pipeline(_base_of(body)), NativePipeline):
+            # A workspace model on one of ours: its inlet is not called, so its context comes from here.
+            return await super().inlet(body, user)
+        call = hotswap.Call(body, user or {}, upstream.api_key())
+        try:
+            return await hotswap.rewrite(host.runtime, call, self.valves)
+        except (AgentModeError, KeyError, TypeError, ValueError, AttributeError, IndexError):
+            log.exception("The filter failed; the chat goes on as it came.")
+            return body
+
+    def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
+        raise RequestError("A filter is no model.", hint="Pick another model.", field="model")
+
+
+def _pipeline(model: str | None) -> Any:
+    found = upstream.pipeline_of(model) if model else None
+    return found[0] if found else None
+
+
+def _base_of(body: dict[str, Any]) -> str | None:
+    """The model that a workspace model is built on, as the inlet's metadata tell."""
+    metadata = body.get("metadata")
+    model = metadata.get("model") if isinstance(metadata, dict) else None
+    info = model.get("info") if isinstance(model, dict) else None
+    base = info.get("base_model_id") if isinstance(info, dict) else None
+    return base if isinstance(base, str) else None

@@ -63,17 +63,18 @@ async def answer(
 
 
 async def _stream(turn: Turn, events: AsyncGenerator[Event, None], facts: Facts, send: Send) -> None:
-    first = await anext(events, None)
-    if isinstance(first, Failure):
-        # Nothing was sent yet: a program can see the failure by the status, and Open WebUI shows it too.
-        await send_error(send, first.error)
-        return
     encoder = StreamEncoder(turn.model, interactive=turn.context.interactive)
+    first = b""
+    while not first and (event := await anext(events, None)) is not None:
+        if isinstance(event, Failure):
+            # Nothing was sent yet: a program sees the failure by the status, and Open WebUI shows it too.
+            await send_error(send, event.error)
+            return
+        first = encoder.encode(event)
     await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
     pulse = _Pulse(send, encoder.heartbeat())
     try:
-        if first is not None:
-            await pulse.send(encoder.encode(first))
+        await pulse.send(first)
         async for event in events:
             await pulse.send(encoder.encode(event))
     finally:

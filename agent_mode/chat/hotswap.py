@@ -1,0 +1,163 @@
+"""`!commands` on any model of Open WebUI: what the filter's inlet does to a request.
+
+A filter can only change the request. So a persona is written into the messages, as the strategy of *that*
+model says; and what must be answered by us (lists, confirmations, several personas in a row) is given to
+our console model for this one turn: a filter may change `body["model"]`, the user's choice stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agent_mode.agents.persona import identity
+from agent_mode.chat import console, sequence
+from agent_mode.chat.commands import Grammar, comes_with_attachment, message_text, parse
+from agent_mode.chat.notes import note
+from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.scene import recall
+from agent_mode.chat.switching import detect_agent_switch, plan_turn
+from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, context_of, pack
+from agent_mode.observe.logs import get_logger
+from agent_mode.prompts.reset import Identity
+from agent_mode.valves import HotswapValves
+
+log = get_logger(__name__)
+
+CONSOLE_KEY = "console"
+CONSOLE = f"personas.{CONSOLE_KEY}"
+"""The model that answers what no LLM should answer."""
+CONSOLE_NAME = "Agent Mode console"
+
+PLAIN = Identity("", "the assistant", "You are the assistant again, as you are without any persona.")
+"""Who answers after `!reset` on a model that is not ours."""
+
+INTEGRATION_KEY = "agent_hotswap"
+"""Key of `body.metadata` with what other filters may want to know; Open WebUI takes `metadata` out before
+any provider sees the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One inlet call.
+
+    Attributes:
+        body: the request, not changed.
+        user: Open WebUI's user `{id, name, email, role}`.
+        secret: the connection key, which signs the context for our own models.
+    """
+
+    body: dict[str, Any]
+    user: dict[str, Any]
+    secret: str
+
+
+async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[str, Any]:
+    """The request to go on with, on a model that is not ours. The given body is never changed."""
+    body, model = call.body, str(call.body.get("model"))
+    messages: Any = body.get("messages")
+    context = context_of(body.get("metadata"))
+    if not _usable(messages) or context.task or _done(body, context):
+        return body
+    roster = runtime.rosters.offered(valves.models)
+    grammar = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
+    text = _last_text(messages)
+    said = parse(text, grammar)
+    memory = await recall(runtime, context, model)
+    detection = detect_agent_switch(
+        messages, model, grammar, memory=memory, branch_known=context.branch_known, said=said
+    )
+    persona = roster.get(detection.current)
+    words = console.answer(said, grammar, roster, persona, model, attached=comes_with_attachment(messages))
+    if words is not None or sequence.steps_of(said, roster, model):
+        return await _give_to_console(runtime, call, context_of(body.get("metadata"), text, model), words)
+    if persona is None and (not detection.is_switch or detection.previous is None):
+        return body  # nobody of ours is in charge, and nobody was
+    before = roster.get(detection.previous) if detection.previous else None
+    plan = plan_turn(
+        messages,
+        identity(persona) if persona else PLAIN,
+        identity(before) if before else None,
+        runtime.strategies.select(model).strategy,
+        runtime.templates,
+        grammar,
+        switched=detection.is_switch,
+        policy=None if valves.history_policy == "strategy" else valves.history_policy,
+    )
+    note(
+        runtime,
+        context,
+        agent=detection.current,
+        name=persona.name if persona else model,
+        ui_agent=model,
+        ui_since=detection.ui_since,
+        count=len(messages),
+    )
+    if detection.is_switch:
+        log.info(
+            "persona switched",
+            user_id=call.user.get("id"),
+            chat_id=context.chat_id,
+            persona=detection.current,
+            previous=detection.previous,
+            model=model,
+            strategy=plan.report.strategy,
+            template=plan.report.template,
+        )
+    return {
+        **body,
+        "messages": plan.messages,
+        "metadata": _with_integration(body, context, detection.current if persona else None),
+    }
+
+
+def _usable(messages: Any) -> bool:
+    return isinstance(messages, list) and bool(messages) and all(isinstance(m, dict) for m in messages)
+
+
+def _last_text(messages: list[dict[str, Any]]) -> str:
+    last = next((m for m in reversed(messages) if m.get("role") == "user"), None)
+    return message_text(last) if last else ""
+
+
+def _done(body: dict[str, Any], context: TurnContext) -> bool:
+    """Whether this very message went through here already: Open WebUI may call a filter twice."""
+    metadata = body.get("metadata")
+    mark = metadata.get(INTEGRATION_KEY) if isinstance(metadata, dict) else None
+    return isinstance(mark, dict) and mark.get("message_id") == context.message_id
+
+
+def _with_integration(body: dict[str, Any], context: TurnContext, persona: str | None) -> dict[str, Any]:
+    metadata = body.get("metadata")
+    known = metadata if isinstance(metadata, dict) else {}
+    mark = {
+        "agent_hotswap_active": persona is not None,
+        "active_persona": persona,
+        "message_id": context.message_id,
+    }
+    return {**known, INTEGRATION_KEY: mark}
+
+
+async def _give_to_console(
+    runtime: Runtime, call: Call, context: TurnContext, words: str | None
+) -> dict[str, Any]:
+    if await _may_use_console(runtime, call.user):
+        return {**call.body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
+    if words is None:
+        words = (
+            "Several personas in one message need the model “Agent Mode console”, which you may not use "
+            "here. Ask an admin to give you access to it, or call one persona at a time."
+        )
+    # Without access the request would fail; the picked model can at least say what we would have said.
+    order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
+    return {
+        **call.body,
+        "messages": [{"role": "system", "content": order}, {"role": "user", "content": words}],
+    }
+
+
+async def _may_use_console(runtime: Runtime, user: dict[str, Any]) -> bool:
+    """Whether Open WebUI lets this user use the console model."""
+    if user.get("role") == "admin":
+        return True
+    return await runtime.access.may_use(str(user.get("id")), CONSOLE) is True

@@ -1,0 +1,74 @@
+"""What is noted of a turn: who answered, and the session's record, which follows off the user's path."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.turn import TurnContext
+from agent_mode.store.sessions import Answer, Session, SessionStore, Switch
+
+Why = Literal["user_switch", "auto_suggestion", "system_default"]
+
+
+def note(
+    runtime: Runtime,
+    context: TurnContext,
+    *,
+    agent: str,
+    name: str,
+    ui_agent: str,
+    ui_since: int,
+    count: int,
+    voice: str | None = None,
+    reason: Why = "user_switch",
+) -> None:
+    """Notes who answers, in memory at once; nothing for callers without a chat.
+
+    Args:
+        runtime: the running server.
+        context: where the turn belongs.
+        agent: key of who answers.
+        name: its name, for the history.
+        ui_agent: the model that the user picked.
+        ui_since: number of user messages before that model was picked.
+        count: number of messages in the transcript.
+        voice: who wrote the replies above, when this answer is only our own confirmation or list.
+        reason: why the agent changed, if it did.
+    """
+    if context.chat_id is None:
+        return
+    now = datetime.now(UTC)
+    if context.message_id is not None:
+        answer = Answer(
+            message_id=context.message_id,
+            chat_id=context.chat_id,
+            user_message_id=context.user_message_id,
+            agent=agent,
+            ui_agent=ui_agent,
+            voice=voice,
+            at=now,
+        )
+        runtime.sessions.remember(answer)
+    session = Session(context.chat_id, agent, ui_agent, ui_since, updated_at=now)
+    switch = Switch(agent, name, now.isoformat(), count, reason)
+    runtime.spawn(_note_session(runtime.sessions, session, switch))
+
+
+async def _note_session(sessions: SessionStore, session: Session, switch: Switch) -> None:
+    known = await sessions.session(session.chat_id)
+    history = known.agent_history if known else ()
+    if known is None or known.active_agent != session.active_agent:
+        history = (*history, switch)
+    sessions.remember(
+        None,
+        Session(
+            session.chat_id,
+            session.active_agent,
+            session.ui_agent,
+            session.ui_since,
+            history,
+            session.updated_at,
+        ),
+    )
