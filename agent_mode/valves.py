@@ -194,6 +194,8 @@ class PersonaValves(CommandValves):
     )
     show_persona_info: bool = Field(True, description="Say above the answer who is speaking")
     max_steps: int = number(5, "How many personas one message may call in a row", minimum=1, maximum=20)
+    multi_turns: int = number(2, "!multi: how often each persona speaks", minimum=1, maximum=5)
+    multi_models: int = number(4, "!multi: how many personas may take part", minimum=2, maximum=9)
     enable_stream_switching: bool = Field(
         False, description="Several personas in one message: one flowing text instead of headings"
     )

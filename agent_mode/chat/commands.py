@@ -12,9 +12,12 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-Kind = Literal["persona", "reset", "help", "list"]
+Kind = Literal["persona", "reset", "bind", "multi", "help", "list", "settings", "history", "rollback"]
+
+CONSOLE_KINDS = frozenset({"help", "list", "settings", "history", "rollback"})
+"""What is answered by us alone."""
 
 RESET_WORDS = frozenset({"reset", "default", "normal"})
 SCAN_LIMIT = 20_000
@@ -31,7 +34,12 @@ _CODE = re.compile(
     r"|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)",  # inline code
     re.MULTILINE | re.DOTALL,
 )
-_AGENT_WORD = re.compile(r"(list|help)?[^\S\n]*(?=\n|\Z)", re.IGNORECASE)
+_AGENT_WORD = re.compile(
+    r"(?:(?:list|help)?|(?:settings|history|rollback)(?:[^\S\n][^\n]*)?)[^\S\n]*(?=\n|\Z)", re.IGNORECASE
+)
+_BIND_WORD = re.compile(r"persona([1-9])", re.IGNORECASE)
+_KEY_WORD = re.compile(r"\s*(?P<key>[\w-]+)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*")
+_MODE_WORD = re.compile(r"(?P<mode>collab|debate)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +69,20 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command and the text that belongs to it: all up to the next command."""
+    """One command and the text that belongs to it: all up to the next command.
+
+    Attributes:
+        kind: what it does.
+        key: the persona; of `multi` the mode (`turns`, `collab`, `debate`); of `settings`, `history` and
+            `rollback` the rest of the line.
+        text: what follows.
+        slot: of `bind`, the number of the model, from 1.
+    """
 
     kind: Kind
     key: str | None = None
     text: str = ""
+    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +103,28 @@ class Parsed:
 
     @property
     def console(self) -> Command | None:
-        """The command that is answered by us alone (help, list), if the message begins with one."""
+        """The command that is answered by us alone, if the first one is such."""
         first = self.commands[0] if self.commands else None
-        return first if first and first.kind in ("help", "list") else None
+        return first if first and first.kind in CONSOLE_KINDS else None
+
+    @property
+    def several(self) -> bool:
+        """Whether several personas are to speak in this one message."""
+        calls = sum(command.kind in ("persona", "reset") for command in self.commands)
+        return self.begins and (calls > 1 or any(command.kind == "multi" for command in self.commands))
 
     @property
     def switch(self) -> Command | None:
         """The last command that changes who answers."""
         return next((c for c in reversed(self.commands) if c.kind in ("persona", "reset")), None)
+
+
+class _Hit(NamedTuple):
+    kind: Kind
+    key: str | None
+    start: int
+    end: int
+    slot: int = 0
 
 
 @lru_cache(maxsize=32)
@@ -140,15 +171,15 @@ def parse(text: str, grammar: Grammar) -> Parsed:
     """
     if grammar.prefix not in text:
         return Parsed(text)
-    found: list[tuple[Kind, str | None, int, int]] = []
+    found: list[_Hit] = []
     escapes: list[int] = []
     unknown: str | None = None
     begins = False
     text_begins = len(text) - len(text.lstrip())
     for match, at_line_start in _candidates(text, grammar):
         first = match.start() == text_begins
-        if found and match.start() < found[-1][3]:
-            continue  # the word that `!agent` took
+        if found and match.start() < found[-1].end:
+            continue  # inside what a command took
         if not (at_line_start or begins):
             continue
         hit = _meaning(text, match, grammar)
@@ -166,24 +197,38 @@ def parse(text: str, grammar: Grammar) -> Parsed:
     return _assemble(text, found, escapes, unknown, begins)
 
 
-def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> tuple[Kind, str | None, int, int] | None:
-    word = grammar.folded(match["word"])
+def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> _Hit | None:
+    word, start, end = grammar.folded(match["word"]), match.start(), match.end()
     if key := grammar.lookup(match["word"]):
-        return "persona", key, match.start(), match.end()
+        return _Hit("persona", key, start, end)
     if word in RESET_WORDS:
-        return "reset", None, match.start(), match.end()
+        return _Hit("reset", None, start, end)
     if word == "agent":
-        rest = _AGENT_WORD.match(text, match.end())
-        if rest is None:
-            return None
-        kind: Kind = "list" if (rest[1] or "").lower() == "list" else "help"
-        return kind, None, match.start(), rest.end()
+        return _agent_command(text, start, end)
+    if word == "multi":
+        mode = _MODE_WORD.match(text, end)
+        return _Hit("multi", mode["mode"].lower() if mode else "turns", start, mode.end() if mode else end)
+    if number := _BIND_WORD.fullmatch(word):
+        bound = _KEY_WORD.match(text, end)
+        key = grammar.lookup(bound["key"].removeprefix(grammar.prefix)) if bound else None
+        return _Hit("bind", key, start, bound.end(), int(number[1])) if bound and key else None
     return None
+
+
+def _agent_command(text: str, start: int, end: int) -> _Hit | None:
+    """`!agent` and its words fill their line; with other words behind it, it is no command."""
+    rest = _AGENT_WORD.match(text, end)
+    if rest is None:
+        return None
+    word, _, argument = rest[0].strip().partition(" ")
+    kinds: dict[str, Kind] = {"list": "list", "settings": "settings", "history": "history"}
+    kind = "rollback" if word.lower() == "rollback" else kinds.get(word.lower(), "help")
+    return _Hit(kind, argument.strip() or None, start, rest.end())
 
 
 def _assemble(
     text: str,
-    found: list[tuple[Kind, str | None, int, int]],
+    found: list[_Hit],
     escapes: list[int],
     unknown: str | None,
     begins: bool,
@@ -196,12 +241,12 @@ def _assemble(
                 at = escape + 1
         return "".join(kept) + text[at:end]
 
-    starts = [hit[2] for hit in found] + [len(text)]
+    starts = [hit.start for hit in found] + [len(text)]
     head = piece(0, starts[0])
     head = "" if head.isspace() else head
-    bodies = [piece(hit[3], end) for hit, end in zip(found, starts[1:], strict=True)]
+    bodies = [piece(hit.end, end) for hit, end in zip(found, starts[1:], strict=True)]
     commands = tuple(
-        Command(kind, key, _trim(body)) for (kind, key, _, _), body in zip(found, bodies, strict=True)
+        Command(hit.kind, hit.key, _trim(body), hit.slot) for hit, body in zip(found, bodies, strict=True)
     )
     return Parsed(_trim("".join([head, *bodies])), commands, unknown, begins)
 
@@ -220,7 +265,7 @@ def suggest(word: str, grammar: Grammar) -> str | None:
 
 @lru_cache(maxsize=1024)  # a chat brings the same typing error again with every turn
 def _closest(word: str, keys: frozenset[str]) -> str | None:
-    known = [*keys, "agent", *RESET_WORDS]
+    known = [*keys, "agent", "multi", *RESET_WORDS]
     close = difflib.get_close_matches(word, known, n=1, cutoff=SUGGESTION_CUTOFF)
     return close[0] if close else None
 

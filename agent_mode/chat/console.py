@@ -33,7 +33,16 @@ def answer(
             return help_text(grammar.prefix)
         meant = suggest(said.unknown, grammar)
         return did_you_mean(said.unknown, meant, grammar.prefix) if meant else None
-    if said.switch is not None and not said.text and not attached:
+    if said.text or attached or said.several:
+        return None
+    if assigned := [command for command in said.commands if command.kind == "bind"]:
+        names = ", ".join(
+            f"{command.slot} is **{_cell(persona.display_name)}**"
+            for command in assigned
+            if (persona := roster.get(command.key or ""))
+        )
+        return f"Assigned: {names}. Ask in your next message, or start a talk: `{grammar.prefix}multi …`"
+    if said.switch is not None:
         if said.switch.kind == "reset" or speaker is None:
             return back_to(back)
         return confirmation(speaker)
@@ -48,6 +57,9 @@ def help_text(prefix: str) -> str:
 | --- | --- |
 | `{prefix}coder how do I …` | Coder takes over and answers; it stays until you switch again |
 | `{prefix}coder` | Coder takes over; ask in your next message |
+| `{prefix}teacher explain it {prefix}writer a poem` | one after the other, in one answer |
+| `{prefix}persona1 teacher {prefix}persona2 coder` | assigns personas to models side by side |
+| `{prefix}multi debate <topic>` | the assigned personas talk (also `collab`, or neither) |
 | `{prefix}reset` | back to the model that you picked |
 | `{prefix}agent list` | everyone you can call |
 | `{prefix}agent` | this help |

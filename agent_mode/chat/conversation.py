@@ -77,7 +77,7 @@ async def _begin(
         _remember(scene, speaker, voice=scene.detection.previous)
         return _own_words(scene, words)
     _remember(scene, speaker)
-    if steps := sequence.steps_of(scene.said, scene.roster, requested):
+    if steps := sequence.steps_in(scene, requested):
         return sequence.perform(scene, steps)
     detection = speaker.detection
     job = await scene.job(speaker.persona, previous=detection.previous, switched=detection.is_switch)
@@ -91,7 +91,7 @@ def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     via = scene.turn.context.via or scene.requested
     persona = scene.roster.get(scene.detection.current)
     attached = comes_with_attachment(scene.turn.messages)
-    steps = sequence.steps_of(scene.said, scene.roster, via)
+    steps = sequence.steps_in(scene, via)
     words = console.answer(scene.said, scene.grammar, scene.roster, persona, via, attached=attached)
     asked = words is None and bool(steps)
     note(

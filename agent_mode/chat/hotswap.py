@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_mode.agents.persona import identity
-from agent_mode.chat import console, sequence
+from agent_mode.chat import console
 from agent_mode.chat.commands import Grammar, comes_with_attachment, message_text, parse
 from agent_mode.chat.notes import note
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import recall
-from agent_mode.chat.switching import detect_agent_switch, plan_turn
+from agent_mode.chat.switching import bindings, detect_agent_switch, plan_turn
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts.reset import Identity
@@ -56,7 +56,7 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     """The request to go on with, on a model that is not ours. The given body is never changed."""
     body, model = call.body, str(call.body.get("model"))
     messages: Any = body.get("messages")
-    context = context_of(body.get("metadata"))
+    context = context_of(body)
     if not _usable(messages) or context.task or _done(body, context):
         return body
     roster = runtime.rosters.offered(valves.models)
@@ -65,12 +65,18 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     said = parse(text, grammar)
     memory = await recall(runtime, context, model)
     detection = detect_agent_switch(
-        messages, model, grammar, memory=memory, branch_known=context.branch_known, said=said
+        messages,
+        model,
+        grammar,
+        memory=memory,
+        branch_known=context.branch_known,
+        said=said,
+        bound=bindings(messages, grammar).get(context.place or 1),
     )
     persona = roster.get(detection.current)
     words = console.answer(said, grammar, roster, persona, model, attached=comes_with_attachment(messages))
-    if words is not None or sequence.steps_of(said, roster, model):
-        return await _give_to_console(runtime, call, context_of(body.get("metadata"), text, model), words)
+    if words is not None or said.several:
+        return await _give_to_console(runtime, call, context_of(body, text, model), words)
     if persona is None and (not detection.is_switch or detection.previous is None):
         return body  # nobody of ours is in charge, and nobody was
     before = roster.get(detection.previous) if detection.previous else None

@@ -11,7 +11,7 @@ from agent_mode.agents.persona import identity
 from agent_mode.chat.commands import Grammar, Parsed, parse
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, plan_turn
+from agent_mode.chat.switching import Detection, Memory, bindings, detect_agent_switch, plan_turn
 from agent_mode.chat.turn import Turn, TurnContext
 from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections
@@ -65,6 +65,7 @@ class Scene:
             memory=await recall(runtime, turn.context, asked),
             branch_known=turn.context.branch_known,
             said=said,
+            bound=bindings(turn.messages, grammar).get(turn.context.place or 1),
         )
         looked = (time.perf_counter() - started) * 1000
         return cls(runtime, turn, requested, valves, facts, roster, grammar, said, detection, looked)

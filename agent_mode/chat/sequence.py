@@ -16,6 +16,7 @@ from agent_mode.agents.persona import PersonaEngine
 from agent_mode.chat.commands import Parsed, message_text, with_text
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.scene import Scene, last_user
+from agent_mode.chat.switching import bindings
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
@@ -49,9 +50,9 @@ def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
     A step without words shares those of the next step that has some (`!coder !writer explain it`), the
     last ones those of the step before.
     """
-    calls = [command for command in said.commands if command.kind in ("persona", "reset")]
-    if not said.begins or len(calls) < 2:
+    if not said.several:
         return []
+    calls = [command for command in said.commands if command.kind in ("persona", "reset")]
     tasks = [command.text for command in calls]
     for index in reversed(range(len(tasks) - 1)):
         tasks[index] = tasks[index] or tasks[index + 1]
@@ -61,15 +62,66 @@ def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
     return [Step(persona, task) for persona, task in zip(personas, tasks, strict=True) if persona and task]
 
 
-async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None]:
-    """Runs the steps one after the other; a failing one is reported and the next goes on.
+_LEADS = {
+    "turns": "Answer this in your own way; react to what the others said, do not repeat it: ",
+    "collab": "Work on this together with {others}. Build on what was said, add what is missing: ",
+    "debate": "Debate this with {others}. Argue your own position and answer their strongest point: ",
+}
 
-    Yields:
-        `Status` for each persona that begins, `Text` and `Reasoning` as they come.
+
+def rounds(said: Parsed, assigned: list[Persona], turns: int) -> list[Step]:
+    """The steps of `!multi <topic>`: the assigned personas speak one after the other, several times.
+
+    Args:
+        said: the parsed message.
+        assigned: who was assigned with `!persona1 …`, in order.
+        turns: how often each speaks.
+
+    Returns:
+        the steps; empty if the message is no `!multi`.
 
     Raises:
-        RequestError: more steps than the valve `max_steps` allows; nothing was sent to the LLM.
+        RequestError: nobody to speak, or nothing to speak about.
     """
+    command = next((command for command in said.commands if command.kind == "multi"), None)
+    if command is None:
+        return []
+    if len(assigned) < 2:
+        raise RequestError(
+            "`!multi` needs at least two personas.",
+            hint="Assign them first: `!persona1 teacher !persona2 scientist`.",
+            code="too_few_personas",
+            field="messages",
+        )
+    topic = command.text or said.text
+    if not topic:
+        raise RequestError(
+            "`!multi` needs a topic.",
+            hint="Write it behind the command: `!multi debate Is tea better than coffee?`",
+            code="no_topic",
+            field="messages",
+        )
+    lead = _LEADS[command.key or "turns"]
+    steps = []
+    for number in range(turns * len(assigned)):
+        persona = assigned[number % len(assigned)]
+        others = ", ".join(other.name for other in assigned if other is not persona)
+        steps.append(Step(persona, topic if number == 0 else lead.format(others=others) + topic))
+    return steps
+
+
+def steps_in(scene: Scene, requested: str) -> list[Step]:
+    """The steps of this turn's message, of either kind; empty if one persona answers.
+
+    Raises:
+        RequestError: the message asks for more than the valves allow, or for something incomplete.
+    """
+    bound = bindings(scene.turn.messages, scene.grammar)
+    named = [scene.roster.get(bound[slot]) for slot in sorted(bound)]
+    assigned = [persona for persona in named if persona][: scene.valves.multi_models]
+    if talk := rounds(scene.said, assigned, scene.valves.multi_turns):
+        return talk
+    steps = steps_of(scene.said, scene.roster, requested)
     limit = scene.valves.max_steps
     if len(steps) > limit:
         raise RequestError(
@@ -78,6 +130,15 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
             code="too_many_steps",
             field="messages",
         )
+    return steps
+
+
+async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None]:
+    """Runs the steps one after the other; a failing one is reported and the next goes on.
+
+    Yields:
+        `Status` for each persona that begins, `Text` and `Reasoning` as they come.
+    """
     log.info("sequence started", chat_id=scene.turn.context.chat_id, steps=len(steps))
     told: list[Said] = []
     previous = scene.detection.previous

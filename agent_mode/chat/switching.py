@@ -67,6 +67,7 @@ def detect_agent_switch(
     memory: Memory | None = None,
     branch_known: bool = False,
     said: Parsed | None = None,
+    bound: str | None = None,
 ) -> Detection:
     """Decides who answers now and whether that is a switch.
 
@@ -80,6 +81,7 @@ def detect_agent_switch(
         memory: what the store knows; None for callers without a chat.
         branch_known: whether `memory.parent` was looked up for this very branch.
         said: the parsed last user message; parsed here if not given.
+        bound: the persona that `!persona1 …` assigned to this model, see `bindings`.
     """
     memory = memory or Memory()
     if said is None:
@@ -91,9 +93,28 @@ def detect_agent_switch(
         since = 0
     else:
         base, previous, reason, since = _by_transcript(messages, requested, grammar, memory.session)
-    current = _obey(said, base, requested)
+    current = _obey(said, bound or base, requested)
     is_switch = answered and previous != current
     return Detection(is_switch, current, previous if answered else None, reason if is_switch else None, since)
+
+
+def bindings(messages: Sequence[dict[str, Any]], grammar: Grammar) -> dict[int, str]:
+    """Which persona is assigned to which model, by model number from 1: `!persona1 teacher !persona2 coder`.
+
+    Read from the transcript, so it is right on every branch. A later `!writer` or `!reset` ends it.
+    """
+    bound: dict[int, str] = {}
+    mark = grammar.prefix + "persona"
+    for message in messages:
+        text = message_text(message) if message.get("role") == "user" else ""
+        if grammar.prefix not in text or not (bound or mark in text.lower()):
+            continue
+        for command in parse(text, grammar).commands:
+            if command.kind == "bind" and command.key:
+                bound[command.slot] = command.key
+            elif command.kind in ("persona", "reset"):
+                bound.clear()
+    return bound
 
 
 def _obey(said: Parsed, base: str, requested: str) -> str:

@@ -65,6 +65,7 @@ class TurnContext:
         task: name of a background task, such as `title_generation`.
         said: the user's own words, where something is put around them later (a knowledge template).
         via: the model that the user had picked, where the filter gave the turn to our console model.
+        place: number of this model among those that answer side by side, from 1.
         branch_known: whether `parent_id` can be believed (None then means the root).
     """
 
@@ -76,6 +77,7 @@ class TurnContext:
     task: str | None = None
     said: str | None = None
     via: str | None = None
+    place: int | None = None
     branch_known: bool = False
 
     @property
@@ -187,14 +189,15 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def context_of(metadata: Any, said: str | None = None, via: str | None = None) -> TurnContext:
+def context_of(body: dict[str, Any], said: str | None = None, via: str | None = None) -> TurnContext:
     """The context that an inlet call tells.
 
     Args:
-        metadata: `body.metadata` of Open WebUI's inlet call.
+        body: of Open WebUI's inlet call; its `metadata` tell the context.
         said: the user's own words, if something may be put around them before `pipe()` sees them.
         via: the model that the user had picked, if another one is to answer.
     """
+    metadata = body.get("metadata")
     meta = metadata if isinstance(metadata, dict) else {}
     user_message = meta.get("user_message")
     user_message = user_message if isinstance(user_message, dict) else {}
@@ -207,8 +210,23 @@ def context_of(metadata: Any, said: str | None = None, via: str | None = None) -
         task=_id(meta.get("task")),
         said=said if said and len(said) <= _SAID_LIMIT else None,
         via=_id(via),
+        place=_place(user_message, meta.get("message_id"), body.get("model")),
         branch_known="parentId" in user_message,
     )
+
+
+def _place(user_message: dict[str, Any], message_id: Any, model: Any) -> int | None:
+    """The number of the model among those that answer this message.
+
+    By the answer's place among its siblings; after a regenerate there are more siblings than models, then by
+    the model's place in the selection.
+    """
+    models, children = user_message.get("models"), user_message.get("childrenIds")
+    if not isinstance(models, list) or not isinstance(children, list):
+        return None
+    if len(children) <= len(models) and message_id in children:
+        return children.index(message_id) + 1
+    return models.index(model) + 1 if model in models else None
 
 
 def pack(context: TurnContext, secret: str) -> dict[str, Any]:

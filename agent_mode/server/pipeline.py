@@ -56,7 +56,7 @@ class AgentPipeline(NativePipeline):
         text = message_text(last) if last else ""
         # Only a command must survive what Open WebUI may put around the words (a knowledge template).
         said = text if prefix in text and isinstance(last.get("content"), str) else None
-        body[CONTEXT_KEY] = pack(context_of(body.get("metadata"), said), upstream.api_key())
+        body[CONTEXT_KEY] = pack(context_of(body, said), upstream.api_key())
         return body
 
     def pipe(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -33,10 +35,20 @@ class Lifespan:
             await self._app(scope, receive, send)
             return
         await self._host.acquire()
+        held = True
+
+        async def release_first(message: MutableMapping[str, Any]) -> None:
+            nonlocal held
+            if held and message["type"].startswith("lifespan.shutdown."):
+                held = False  # uvicorn ends the process as soon as it hears this
+                await self._host.release()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, release_first)
         finally:
-            await self._host.release()
+            if held:
+                await self._host.release()
 
 
 def serve(settings: Settings) -> None:
