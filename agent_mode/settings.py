@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     """Largest request body in MiB that is read."""
     override_phrases: Literal["warn", "refuse"] = "warn"
     """What to do with a persona whose instructions carry phrases such as "ignore previous"."""
+    webhook_urls: str | None = None
+    """Addresses, separated by commas, that every event is posted to."""
+    webhook_secret: str | None = Field(None, repr=False)
+    """What the posts are signed with: `whsec_` and base64, or another text of at least 24 bytes."""
+    catalogue_urls: str | None = None
+    """Further persona catalogues, separated by commas: `https://host/path.json#sha256=<hex>`."""
     log_format: Literal["text", "json"] = "text"
     debug: bool = False
     """Log more, prompts included."""
@@ -61,6 +67,18 @@ class Settings(BaseSettings):
         if scheme == "sqlite":
             return f"sqlite+aiosqlite://{rest}"
         return self.database_url
+
+    def webhook_targets(self) -> tuple[str, ...]:
+        """The addresses of `webhook_urls`."""
+        return _listed(self.webhook_urls)
+
+    def catalogue_sources(self) -> tuple[str, ...]:
+        """The entries of `catalogue_urls`."""
+        return _listed(self.catalogue_urls)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in (text or "").split(",") if entry.strip())
 
 
 @cache

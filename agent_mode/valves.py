@@ -86,7 +86,7 @@ class Valves(BaseModel):
 
     @classmethod
     def _secret_value(cls, name: str, value: Any) -> str | None:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not value.strip() or not value.strip().isprintable():
             return None
         value = value.strip()
         if value.startswith(MASK):
@@ -128,6 +128,8 @@ def _coerce(value: Any, annotation: Any) -> Any:
     if annotation is str:
         if not isinstance(value, str) or not value.strip():
             raise ValueError("empty")
+        if not value.strip().isprintable():  # half a surrogate pair could never be shown again
+            raise ValueError("control characters")
         return value.strip()
     return value
 
@@ -153,6 +155,11 @@ def _clamped(value: Any, bounds: Any) -> Any:
     return value
 
 
+def usable_prefix(prefix: str) -> bool:
+    """Whether commands can begin with it: one to three characters that are no part of a word."""
+    return 0 < len(prefix) <= 3 and not any(c.isalnum() or c.isspace() or c in "\\`_" for c in prefix)
+
+
 class CommandValves(Valves):
     """What the personas and the filter have in common: who can be called, and how."""
 
@@ -168,9 +175,8 @@ class CommandValves(Valves):
 
     @model_validator(mode="after")
     def _usable_prefix(self) -> Self:
-        prefix = self.keyword_prefix
-        if len(prefix) > 3 or any(char.isalnum() or char.isspace() or char in "\\`_" for char in prefix):
-            log.warning("valve keyword_prefix: %r cannot begin a command, ! is used", prefix)
+        if not usable_prefix(self.keyword_prefix):
+            log.warning("valve keyword_prefix: %r cannot begin a command, ! is used", self.keyword_prefix)
             self.keyword_prefix = "!"
         return self
 
@@ -179,6 +185,13 @@ class HotswapValves(CommandValves):
     """Valves of the filter that brings the commands to every model."""
 
     pipelines: list[str] = Field(["*"], description="Models that it works on, comma separated; *: all")
+    persistent_persona: bool = Field(False, description="A user's last persona also opens new chats")
+    enable_persona_versioning: bool = Field(True, description="Every change of a persona is a version")
+    version_history_limit: int = number(50, "Versions kept of each persona", minimum=1, maximum=1000)
+    enable_automatic_backups: bool = Field(
+        True, description="Back up the personas on changes, before anything is lost, and every 7 days"
+    )
+    max_backup_files: int = number(10, "Backups kept", minimum=1, maximum=1000)
     priority: int = number(0, "Order among filters; smaller runs first", minimum=-1000, maximum=1000)
 
 

@@ -108,6 +108,11 @@ class Parsed:
         return first if first and first.kind in CONSOLE_KINDS else None
 
     @property
+    def resets(self) -> bool:
+        """Whether the message goes back to the picked model."""
+        return self.switch is not None and self.switch.kind == "reset"
+
+    @property
     def several(self) -> bool:
         """Whether several personas are to speak in this one message."""
         calls = sum(command.kind in ("persona", "reset") for command in self.commands)

@@ -37,7 +37,7 @@ def answer(
         return None
     if assigned := [command for command in said.commands if command.kind == "bind"]:
         names = ", ".join(
-            f"{command.slot} is **{_cell(persona.display_name)}**"
+            f"{command.slot} is **{cell(persona.display_name)}**"
             for command in assigned
             if (persona := roster.get(command.key or ""))
         )
@@ -76,10 +76,10 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
     parts = []
     for category in sorted(groups, key=lambda name: (order.get(name, len(order)), name)):
         rows = [
-            f"| `{prefix}{persona.key}` | {_cell(persona.display_name)} | {_cell(persona.description)} |"
+            f"| `{prefix}{persona.key}` | {cell(persona.display_name)} | {cell(persona.description)} |"
             for persona in sorted(groups[category], key=lambda persona: persona.name.lower())
         ]
-        head = f"### {_cell(category.capitalize())}\n\n| Type | Persona | What for |\n| --- | --- | --- |"
+        head = f"### {cell(category.capitalize())}\n\n| Type | Persona | What for |\n| --- | --- | --- |"
         parts.append("\n".join([head, *rows]))
     if not parts:
         return (
@@ -99,12 +99,12 @@ def folded(table: str, count: int) -> str:
 
 def confirmation(persona: Persona) -> str:
     """The answer to a lone `!coder`."""
-    return f"**{_cell(persona.display_name)}** answers from now on. {_cell(persona.description)}"
+    return f"**{cell(persona.display_name)}** answers from now on. {cell(persona.description)}"
 
 
 def back_to(name: str) -> str:
     """The answer to a lone `!reset`."""
-    return f"Back to **{_cell(name)}**."
+    return f"Back to **{cell(name)}**."
 
 
 def did_you_mean(word: str, key: str, prefix: str) -> str:
@@ -116,7 +116,7 @@ def did_you_mean(word: str, key: str, prefix: str) -> str:
     )
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text of a persona inside Markdown: one line, no table border, no markup of its own."""
     one_line = " ".join(text.split())
     for char in "\\`*_[]<>|":

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from agent_mode.agents.engine import Embed, Event, Failure, Job, Status, Text
 from agent_mode.agents.persona import PersonaEngine
-from agent_mode.chat import browser, console, hotswap, sequence
+from agent_mode.chat import browser, console, desk, hotswap, sequence
 from agent_mode.chat.commands import comes_with_attachment
 from agent_mode.chat.notes import note
 from agent_mode.chat.runtime import Runtime
@@ -16,6 +16,7 @@ from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
+from agent_mode.store.personas import Persona
 from agent_mode.valves import PersonaValves
 
 log = get_logger(__name__)
@@ -46,7 +47,7 @@ async def respond(
             code=error.code,
             model=turn.model,
             chat_id=turn.context.chat_id,
-            user_id=turn.user_id,
+            user_id=turn.user.id,
             reason=error.message,
             detail=error.detail or None,
         )
@@ -62,17 +63,10 @@ async def _begin(
         return engine.run(await _task(runtime, turn, requested, valves, facts))
     scene = await Scene.look(runtime, turn, requested, valves, facts)
     if requested == hotswap.CONSOLE_KEY:
-        return _console_turn(scene)
+        return await _console_turn(scene)
     speaker = scene.speaker()
     back = scene.roster.get(requested) or speaker.persona
-    words = console.answer(
-        scene.said,
-        scene.grammar,
-        scene.roster,
-        speaker.persona,
-        back.display_name,
-        attached=comes_with_attachment(turn.messages),
-    )
+    words = await _words(scene, speaker.persona, back.display_name)
     if words is not None:
         _remember(scene, speaker, voice=scene.detection.previous)
         return _own_words(scene, words)
@@ -81,18 +75,17 @@ async def _begin(
         return sequence.perform(scene, steps)
     detection = speaker.detection
     job = await scene.job(speaker.persona, previous=detection.previous, switched=detection.is_switch)
-    if speaker.note or (valves.show_persona_info and _needs_saying(speaker, requested)):
+    if speaker.note or (scene.show_info and _needs_saying(speaker, requested)):
         return _say(Status(_who_speaks(scene, speaker)), engine.run(job))
     return engine.run(job)
 
 
-def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
+async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     """A turn that the filter gave us from another model: answered by us, or spoken through that model."""
     via = scene.turn.context.via or scene.requested
     persona = scene.roster.get(scene.detection.current)
-    attached = comes_with_attachment(scene.turn.messages)
     steps = sequence.steps_in(scene, via)
-    words = console.answer(scene.said, scene.grammar, scene.roster, persona, via, attached=attached)
+    words = await _words(scene, persona, via)
     asked = words is None and bool(steps)
     note(
         scene.runtime,
@@ -103,10 +96,21 @@ def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
         ui_since=scene.detection.ui_since,
         count=len(scene.turn.messages),
         voice=None if asked else scene.detection.previous,
+        user_id=scene.turn.user.id,
+        reset=scene.said.resets,
     )
     if asked:
         return sequence.perform(scene, steps)
     return _own_words(scene, words or console.help_text(scene.grammar.prefix))
+
+
+async def _words(scene: Scene, persona: Persona | None, back: str) -> str | None:
+    """What we answer ourselves; None when an LLM is to answer."""
+    command = scene.said.console
+    if command is not None and command.kind in desk.KINDS:
+        return await desk.act(scene.runtime, command, scene.turn.user, scene.grammar)
+    attached = comes_with_attachment(scene.turn.messages)
+    return console.answer(scene.said, scene.grammar, scene.roster, persona, back, attached=attached)
 
 
 def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
@@ -160,5 +164,7 @@ def _remember(scene: Scene, speaker: Speaker, voice: str | None = None) -> None:
         ui_since=scene.detection.ui_since,
         count=len(scene.turn.messages),
         voice=voice,
+        user_id=scene.turn.user.id,
+        reset=scene.said.resets,
         reason="user_switch" if speaker.note is None else "system_default",
     )

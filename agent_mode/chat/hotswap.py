@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_mode.agents.persona import identity
-from agent_mode.chat import console
+from agent_mode.chat import console, desk
 from agent_mode.chat.commands import Grammar, comes_with_attachment, message_text, parse
-from agent_mode.chat.notes import note
+from agent_mode.chat.notes import keep_persona, note
+from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import recall
 from agent_mode.chat.switching import bindings, detect_agent_switch, plan_turn
-from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, context_of, pack
+from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts.reset import Identity
+from agent_mode.store.users import UserSettings
 from agent_mode.valves import HotswapValves
 
 log = get_logger(__name__)
@@ -31,6 +33,11 @@ CONSOLE_NAME = "Agent Mode console"
 
 PLAIN = Identity("", "the assistant", "You are the assistant again, as you are without any persona.")
 """Who answers after `!reset` on a model that is not ours."""
+
+NO_CONSOLE = (
+    "Several personas in one message need the model “Agent Mode console”, which you may not use here. "
+    "Ask an admin to give you access to it, or call one persona at a time."
+)
 
 INTEGRATION_KEY = "agent_hotswap"
 """Key of `body.metadata` with what other filters may want to know; Open WebUI takes `metadata` out before
@@ -60,7 +67,9 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     if not _usable(messages) or context.task or _done(body, context):
         return body
     roster = runtime.rosters.offered(valves.models)
-    grammar = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
+    user = User.of(call.user)
+    theirs = await runtime.users.get(user.id)
+    grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
     text = _last_text(messages)
     said = parse(text, grammar)
     memory = await recall(runtime, context, model)
@@ -72,11 +81,19 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
         branch_known=context.branch_known,
         said=said,
         bound=bindings(messages, grammar).get(context.place or 1),
+        opening=_opening(theirs, valves, roster),
     )
     persona = roster.get(detection.current)
-    words = console.answer(said, grammar, roster, persona, model, attached=comes_with_attachment(messages))
-    if words is not None or said.several:
-        return await _give_to_console(runtime, call, context_of(body, text, model), words)
+    attached = comes_with_attachment(messages)
+    words = console.answer(said, grammar, roster, persona, model, attached=attached)
+    if words is not None or said.several or said.console:
+        if await _may_use_console(runtime, user):
+            context = context_of(body, text, model)
+            return {**body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
+        if said.console and said.console.kind in desk.KINDS:
+            words = await desk.act(runtime, said.console, user, grammar)
+        return _print_exactly(body, words or NO_CONSOLE)
+    keep_persona(runtime, user, theirs, said)
     if persona is None and (not detection.is_switch or detection.previous is None):
         return body  # nobody of ours is in charge, and nobody was
     before = roster.get(detection.previous) if detection.previous else None
@@ -98,6 +115,8 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
         ui_agent=model,
         ui_since=detection.ui_since,
         count=len(messages),
+        user_id=user.id,
+        reset=said.resets,
     )
     if detection.is_switch:
         log.info(
@@ -144,26 +163,23 @@ def _with_integration(body: dict[str, Any], context: TurnContext, persona: str |
     return {**known, INTEGRATION_KEY: mark}
 
 
-async def _give_to_console(
-    runtime: Runtime, call: Call, context: TurnContext, words: str | None
-) -> dict[str, Any]:
-    if await _may_use_console(runtime, call.user):
-        return {**call.body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
-    if words is None:
-        words = (
-            "Several personas in one message need the model “Agent Mode console”, which you may not use "
-            "here. Ask an admin to give you access to it, or call one persona at a time."
-        )
-    # Without access the request would fail; the picked model can at least say what we would have said.
+def _opening(settings: UserSettings, valves: HotswapValves, roster: Roster) -> str | None:
+    """The persona that opens this user's new chats, if they want that and it still exists."""
+    wanted = valves.persistent_persona if settings.persistence is None else settings.persistence
+    return settings.persona if wanted and settings.persona and roster.get(settings.persona) else None
+
+
+def _print_exactly(body: dict[str, Any], words: str) -> dict[str, Any]:
+    """Without access to the console model the request would fail; the picked model can say our words."""
     order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
     return {
-        **call.body,
+        **body,
         "messages": [{"role": "system", "content": order}, {"role": "user", "content": words}],
     }
 
 
-async def _may_use_console(runtime: Runtime, user: dict[str, Any]) -> bool:
+async def _may_use_console(runtime: Runtime, user: User) -> bool:
     """Whether Open WebUI lets this user use the console model."""
-    if user.get("role") == "admin":
-        return True
-    return await runtime.access.may_use(str(user.get("id")), CONSOLE) is True
+    if user.admin or user.id is None:
+        return user.admin
+    return await runtime.access.may_use(user.id, CONSOLE) is True

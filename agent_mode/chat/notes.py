@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from agent_mode.chat.commands import Parsed
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext
+from agent_mode.chat.turn import TurnContext, User
+from agent_mode.errors import StoreError
+from agent_mode.observe.hooks import PersonaReset, PersonaSwitched, hooks
+from agent_mode.observe.logs import get_logger
 from agent_mode.store.sessions import Answer, Session, SessionStore, Switch
+from agent_mode.store.users import UserSettings
+
+log = get_logger(__name__)
 
 Why = Literal["user_switch", "auto_suggestion", "system_default"]
 
@@ -23,6 +31,8 @@ def note(
     count: int,
     voice: str | None = None,
     reason: Why = "user_switch",
+    user_id: str | None = None,
+    reset: bool = False,
 ) -> None:
     """Notes who answers, in memory at once; nothing for callers without a chat.
 
@@ -36,6 +46,8 @@ def note(
         count: number of messages in the transcript.
         voice: who wrote the replies above, when this answer is only our own confirmation or list.
         reason: why the agent changed, if it did.
+        user_id: who asked.
+        reset: whether a persona was put aside rather than another one called.
     """
     if context.chat_id is None:
         return
@@ -53,14 +65,41 @@ def note(
         runtime.sessions.remember(answer)
     session = Session(context.chat_id, agent, ui_agent, ui_since, updated_at=now)
     switch = Switch(agent, name, now.isoformat(), count, reason)
-    runtime.spawn(_note_session(runtime.sessions, session, switch))
+    runtime.spawn(_note_session(runtime.sessions, session, switch, user_id, reset=reset))
 
 
-async def _note_session(sessions: SessionStore, session: Session, switch: Switch) -> None:
+def keep_persona(runtime: Runtime, user: User, settings: UserSettings, said: Parsed) -> None:
+    """Keeps the persona that the user called last, for those whose new chats it shall open."""
+    command = said.switch
+    if user.id is None or command is None or command.key == settings.persona:
+        return
+    runtime.spawn(_keep(runtime, user.id, replace(settings, persona=command.key)))
+
+
+async def _keep(runtime: Runtime, user_id: str, settings: UserSettings) -> None:
+    try:
+        await runtime.users.put(user_id, settings)
+    except StoreError as error:
+        log.warning("user settings not stored", reason=str(error))
+
+
+async def _note_session(
+    sessions: SessionStore, session: Session, switch: Switch, user_id: str | None, *, reset: bool
+) -> None:
     known = await sessions.session(session.chat_id)
     history = known.agent_history if known else ()
+    before = known.active_agent if known else session.ui_agent
     if known is None or known.active_agent != session.active_agent:
         history = (*history, switch)
+    if before != session.active_agent:
+        agent, chat_id = session.active_agent, session.chat_id
+        if reset:
+            event = PersonaReset(persona=agent, previous=before, chat_id=chat_id, user_id=user_id)
+        else:
+            event = PersonaSwitched(
+                persona=agent, previous=before, chat_id=chat_id, user_id=user_id, reason=switch.reason
+            )
+        hooks.emit(event)
     sessions.remember(
         None,
         Session(

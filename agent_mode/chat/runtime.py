@@ -10,18 +10,22 @@ from typing import Any
 
 from agent_mode.agents.runs import Runs
 from agent_mode.chat.roster import Rosters
-from agent_mode.errors import StoreError
+from agent_mode.errors import ConfigurationError, StoreError
 from agent_mode.llm.client import LlmClient
+from agent_mode.observe.hooks import hooks
 from agent_mode.observe.logs import get_logger
+from agent_mode.observe.webhooks import Webhooks
 from agent_mode.prompts import guard
 from agent_mode.prompts.strategies import StrategyBook
 from agent_mode.prompts.templates import TemplateSet
 from agent_mode.settings import Settings
+from agent_mode.store.backups import Backups
 from agent_mode.store.book import PersonaBook
 from agent_mode.store.db import Database
 from agent_mode.store.exchange import read_catalogue
 from agent_mode.store.personas import PersonaStore, SeedReport
 from agent_mode.store.sessions import SessionStore
+from agent_mode.store.users import UserStore
 from agent_mode.tools.openwebui import Access
 
 log = get_logger(__name__)
@@ -43,10 +47,14 @@ class Runtime:
         self.personas = PersonaBook()
         self.rosters = Rosters(self.personas)
         self.sessions = SessionStore(db)
+        self.users = UserStore(db)
+        self.backups = Backups(settings.data_dir / "backups", self.persona_store)
+        self.persona_store.before_destructive = self.backups.before_destructive
         self.strategies = StrategyBook(settings.strategies_dir)
         self.templates = TemplateSet(settings.strategies_dir / "templates")
         self.llm = LlmClient()
         self.runs = Runs()
+        self.webhooks = _webhooks(settings)
         self.access = Access(settings.openwebui_url, settings.openwebui_api_key)
         self._background: set[asyncio.Task[Any]] = set()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -81,6 +89,8 @@ class Runtime:
         return runtime
 
     async def _start(self) -> None:
+        await hooks.start()
+        await self.webhooks.start()
         await seed(self.settings, self.persona_store)
         await self.personas.load(self.persona_store)
         await self.sessions.start()
@@ -96,6 +106,8 @@ class Runtime:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.webhooks.close()
+        await hooks.close()
         await self.sessions.close()
         await self.llm.close()
         await self.access.close()
@@ -115,12 +127,21 @@ class Runtime:
             try:
                 if await self.personas.refresh(self.persona_store):
                     log.info("personas changed", count=len(self.personas.all()))
+                await self.backups.maintain()
                 if self.loop.time() >= next_prune:
                     await self.sessions.prune(KEEP_DAYS)
                     next_prune = self.loop.time() + 86_400
             except StoreError as error:
                 log.warning("housekeeping failed, trying again", reason=str(error))
             await asyncio.sleep(REFRESH_SECONDS)
+
+
+def _webhooks(settings: Settings) -> Webhooks:
+    try:
+        return Webhooks(settings.webhook_targets(), settings.webhook_secret)
+    except ConfigurationError as error:  # `serve` refuses to start with it; a stock server must start
+        log.error("webhooks are off", reason=str(error))
+        return Webhooks((), None)
 
 
 async def seed(settings: Settings, store: PersonaStore) -> SeedReport:

@@ -9,6 +9,7 @@ from typing import Any
 from agent_mode.agents.engine import Job
 from agent_mode.agents.persona import identity
 from agent_mode.chat.commands import Grammar, Parsed, parse
+from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, Memory, bindings, detect_agent_switch, plan_turn
@@ -46,6 +47,7 @@ class Scene:
     grammar: Grammar
     said: Parsed
     detection: Detection
+    show_info: bool
     looked_ms: float
 
     @classmethod
@@ -55,7 +57,8 @@ class Scene:
         """Reads the commands and recalls who answered before."""
         started = time.perf_counter()
         roster = runtime.rosters.offered(valves.models)
-        grammar = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
+        theirs = await runtime.users.get(turn.user.id)
+        grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
         said = parse(turn.said, grammar)
         asked = turn.context.via or requested
         detection = detect_agent_switch(
@@ -68,7 +71,11 @@ class Scene:
             bound=bindings(turn.messages, grammar).get(turn.context.place or 1),
         )
         looked = (time.perf_counter() - started) * 1000
-        return cls(runtime, turn, requested, valves, facts, roster, grammar, said, detection, looked)
+        show_info = valves.show_persona_info if theirs.info is None else theirs.info
+        keep_persona(runtime, turn.user, theirs, said)
+        return cls(
+            runtime, turn, requested, valves, facts, roster, grammar, said, detection, show_info, looked
+        )
 
     def speaker(self) -> Speaker:
         """The persona that answers; if it is gone, whoever answered before, and a word about it.
@@ -124,7 +131,7 @@ class Scene:
         if switched:
             log.info(
                 "persona switched",
-                user_id=self.turn.user_id,
+                user_id=self.turn.user.id,
                 chat_id=self.turn.context.chat_id,
                 persona=persona.key,
                 previous=previous,

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
 from agent_mode.agents.persona import PersonaEngine
@@ -19,6 +20,7 @@ from agent_mode.chat.scene import Scene, last_user
 from agent_mode.chat.switching import bindings
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
+from agent_mode.observe.hooks import SequenceFinished, SequenceStarted, hooks
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.personas import Persona
 
@@ -41,7 +43,11 @@ class Said:
     """What a step answered."""
 
     step: Step
-    text: str
+    parts: list[str]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
 
 
 def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
@@ -139,30 +145,51 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
     Yields:
         `Status` for each persona that begins, `Text` and `Reasoning` as they come.
     """
-    log.info("sequence started", chat_id=scene.turn.context.chat_id, steps=len(steps))
+    chat_id, user_id = scene.turn.context.chat_id, scene.turn.user.id
+    log.info("sequence started", steps=len(steps), chat_id=chat_id, user_id=user_id)
+    hooks.emit(
+        SequenceStarted(personas=tuple(step.persona.key for step in steps), chat_id=chat_id, user_id=user_id)
+    )
     told: list[Said] = []
+    failed: list[str] = []
+    reason: Literal["completed", "stopped", "failed"] = "stopped"
     previous = scene.detection.previous
-    for number, step in enumerate(steps, 1):
-        name = step.persona.display_name
-        if scene.valves.show_persona_info:
-            yield Status(f"{name} ({number} of {len(steps)})", done=number == len(steps))
-        if not scene.valves.enable_stream_switching:
-            yield Text(f"{_break(number)}**{name}**\n\n")
-        elif number > 1:
-            yield Text("\n\n")
-        parts: list[str] = []
-        try:
-            async with aclosing(_play(scene, step, told, previous)) as events:
-                async for event in events:
-                    if isinstance(event, Text):
-                        parts.append(event.content)
-                    yield event
-        except AgentModeError as error:
-            log.warning("sequence step failed", persona=step.persona.key, code=error.code)
-            yield Text(f"\n\n> ⚠️ {name}: {error}\n")
-        told.append(Said(step, "".join(parts)))
-        previous = step.persona.key
-    scene.facts.finish_reason = None  # the end is ours: the encoder writes it
+    try:
+        for number, step in enumerate(steps, 1):
+            for event in _announce(scene, step, number, len(steps)):
+                yield event
+            parts: list[str] = []
+            told.append(Said(step, parts))
+            try:
+                async with aclosing(_play(scene, step, told[:-1], previous)) as events:
+                    async for event in events:
+                        if isinstance(event, Text):
+                            parts.append(event.content)
+                        yield event
+            except AgentModeError as error:
+                log.warning("sequence step failed", persona=step.persona.key, code=error.code)
+                failed.append(step.persona.key)
+                yield Text(f"\n\n> ⚠️ {step.persona.display_name}: {error}\n")
+            previous = step.persona.key
+        reason = "failed" if len(failed) == len(steps) else "completed"
+    finally:
+        spoken = tuple(said.step.persona.key for said in told)
+        hooks.emit(
+            SequenceFinished(
+                personas=spoken, failed=tuple(failed), reason=reason, chat_id=chat_id, user_id=user_id
+            )
+        )
+
+
+def _announce(scene: Scene, step: Step, number: int, count: int) -> Iterator[Event]:
+    """What says that the next persona begins: a status line, and a heading unless one text is wanted."""
+    name = step.persona.display_name
+    if scene.show_info:
+        yield Status(f"{name} ({number} of {count})", done=number == count)
+    if not scene.valves.enable_stream_switching:
+        yield Text(f"{_break(number)}**{name}**\n\n")
+    elif number > 1:
+        yield Text("\n\n")
 
 
 def _break(number: int) -> str:

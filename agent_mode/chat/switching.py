@@ -68,6 +68,7 @@ def detect_agent_switch(
     branch_known: bool = False,
     said: Parsed | None = None,
     bound: str | None = None,
+    opening: str | None = None,
 ) -> Detection:
     """Decides who answers now and whether that is a switch.
 
@@ -81,6 +82,7 @@ def detect_agent_switch(
         memory: what the store knows; None for callers without a chat.
         branch_known: whether `memory.parent` was looked up for this very branch.
         said: the parsed last user message; parsed here if not given.
+        opening: the persona that opens the user's new chats.
         bound: the persona that `!persona1 …` assigned to this model, see `bindings`.
     """
     memory = memory or Memory()
@@ -93,6 +95,8 @@ def detect_agent_switch(
         since = 0
     else:
         base, previous, reason, since = _by_transcript(messages, requested, grammar, memory.session)
+    if not answered and base == requested:
+        base = opening or base
     current = _obey(said, bound or base, requested)
     is_switch = answered and previous != current
     return Detection(is_switch, current, previous if answered else None, reason if is_switch else None, since)

@@ -90,6 +90,26 @@ _FIELDS = frozenset(item.name for item in fields(TurnContext))
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """Who asks, as Open WebUI says.
+
+    Attributes:
+        id: None for callers without a user.
+        admin: whether Open WebUI calls the user an admin.
+    """
+
+    id: str | None = None
+    admin: bool = False
+
+    @classmethod
+    def of(cls, user: Any) -> User:
+        """From Open WebUI's `{id, role, …}`."""
+        if not isinstance(user, dict) or not isinstance(user.get("id"), str):
+            return cls()
+        return cls(user["id"], user.get("role") == "admin")
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One validated request.
 
@@ -99,7 +119,7 @@ class Turn:
         stream: whether the caller wants chunks.
         params: what goes on to the provider (`temperature`, `tools`, …).
         context: where in Open WebUI the turn belongs.
-        user_id: Open WebUI's user, for logs and permissions.
+        user: who asks.
         credential: the user's own session token, where the connection forwards cookies.
     """
 
@@ -108,7 +128,7 @@ class Turn:
     stream: bool = False
     params: dict[str, Any] = field(default_factory=dict)
     context: TurnContext = field(default_factory=TurnContext)
-    user_id: str | None = None
+    user: User = User()
     credential: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -137,15 +157,13 @@ class Turn:
         context = unpack(body.get(CONTEXT_KEY), secret) or _from_headers(headers or {})
         if context.task is None and _looks_like_task(messages):
             context = replace(context, task="unknown")
-        user = body.get("user")
-        user_id = user.get("id") if isinstance(user, dict) else None
         return cls(
             model=model,
             messages=messages,
             stream=stream,
             params={key: value for key, value in body.items() if key not in _OWN_KEYS},
             context=context,
-            user_id=user_id if isinstance(user_id, str) else None,
+            user=User.of(body.get("user")),
             credential=_session_token(headers or {}),
         )
 
@@ -249,7 +267,7 @@ def unpack(value: Any, secret: str) -> TurnContext | None:
         return None
     values = {key: item for key, item in value.items() if key != "signature"}
     signature = value.get("signature")
-    if not all(isinstance(item, str | bool) for item in values.values()):
+    if not all(isinstance(item, str | int) for item in values.values()):
         return None  # `pack` makes no others; deep ones could not even be signed
     if not isinstance(signature, str) or not signature.isascii() or set(values) - _FIELDS:
         return None

@@ -23,6 +23,8 @@ _BLOCK = re.compile(r'<agent_mode agent="([^"]*)">\n(.*?)\n</agent_mode>', re.DO
 _PIVOT = re.compile(r"<agent_mode_pivot>.*?</agent_mode_pivot>\s*", re.DOTALL)
 _OTHERS = re.compile(r"<others>.*?</others>\s*", re.DOTALL)
 _ROLE = re.compile(r"\bYou are (?:now |an? |the )?([^.,;:\n]{2,80})")
+_QUOTATION = re.compile("<chat_history>|<context>|### Chat History")
+"""Where a task prompt ends and the chat or the documents begin, which may hold any words."""
 _QUOTED = 200
 
 CONNECT = (
@@ -67,8 +69,8 @@ def answer(payload: dict[str, Any]) -> str:
     """What the demo model says to these messages."""
     texts = [(str(m.get("role")), _text(m)) for m in payload.get("messages", []) if isinstance(m, dict)]
     asked = next((text for role, text in reversed(texts) if role == "user"), "")
-    if asked.lstrip().startswith("### Task:"):
-        return _task_answer(asked)
+    if asked.lstrip().startswith("### Task:") and (answered := _task_answer(asked)):
+        return answered
     asked = _OTHERS.sub("", _PIVOT.sub("", _BLOCK.sub("", asked))).strip()
     block = next((match for _, text in texts for match in _BLOCK.finditer(text)), None)
     told = _ROLE.search(block[2]) if block else None
@@ -81,16 +83,20 @@ def answer(payload: dict[str, Any]) -> str:
     )
 
 
-def _task_answer(prompt: str) -> str:
-    if '"tags"' in prompt:
+def _task_answer(prompt: str) -> str | None:
+    """The answer to a background task; None for what only looks like one (a knowledge template)."""
+    task = _QUOTATION.split(prompt, maxsplit=1)[0]
+    if '"tags"' in task:
         return json.dumps({"tags": ["Demo"]})
-    if '"follow_ups"' in prompt:
+    if '"follow_ups"' in task:
         return json.dumps({"follow_ups": []})
-    if '"queries"' in prompt:
+    if '"queries"' in task:
         return json.dumps({"queries": []})
-    if '"title"' in prompt:
+    if '"title"' in task:
         return json.dumps({"title": _title(prompt)}, ensure_ascii=False)
-    return json.dumps({"text": ""})
+    if '"text"' in task:
+        return json.dumps({"text": ""})
+    return None
 
 
 def _title(prompt: str) -> str:

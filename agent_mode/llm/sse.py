@@ -17,8 +17,10 @@ from agent_mode.errors import ProviderError
 MAX_LINE = 64 * 1024 * 1024
 """Longest line in bytes that is taken from a provider (an image may come inside one)."""
 
-
-_KEY = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w*.-]{6,}")
+_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk)[-_][\w*.-]{6,}"
+    r"|(?i:key|bearer)[-_ =:]{1,3}(?=[\w.-]*[\d*])[\w*.-]{6,})"  # but not "key provided"
+)
 
 MAX_PARTIAL = 256 * 1024
 """Longest JSON in bytes that may go over several lines: each line makes it be parsed once more."""

@@ -100,7 +100,7 @@ def strip_reasoning(messages: list[Message]) -> list[Message]:
 
 
 def drop_orphans(messages: list[Message]) -> list[Message]:
-    """Without tool messages that answer no call, and without calls that have no answer.
+    """Without tool messages that answer no call, or answer it again, and without calls that have no answer.
 
     Providers refuse both. Calls of the newest turn that are still open stay only if they are answered.
     """
@@ -126,19 +126,21 @@ def drop_orphans(messages: list[Message]) -> list[Message]:
 
 
 def _answered(message: Message, calls: list[Any], results: list[Message]) -> list[Message]:
-    asked = {call.get("id") for call in calls if isinstance(call, dict)}
-    given = {result.get("tool_call_id") for result in results}
-    both = asked & given
-    if both == asked == given:
+    asked: dict[Any, Any] = {}
+    for call in calls:
+        if isinstance(call, dict):
+            asked.setdefault(call.get("id"), call)
+    given: dict[Any, Message] = {}
+    for result in results:
+        given.setdefault(result.get("tool_call_id"), result)
+    both = [call_id for call_id in asked if call_id in given]
+    if len(both) == len(calls) == len(results):
         return [message, *results]
     rest = {key: value for key, value in message.items() if key != "tool_calls"}
     if not both:
         return [rest] if rest.get("content") else []
-    open_calls = [call for call in calls if isinstance(call, dict) and call.get("id") in both]
-    return [
-        {**rest, "tool_calls": open_calls},
-        *(result for result in results if result.get("tool_call_id") in both),
-    ]
+    open_calls = [asked[call_id] for call_id in both]
+    return [{**rest, "tool_calls": open_calls}, *(given[call_id] for call_id in both)]
 
 
 def merge_neighbours(messages: list[Message]) -> list[Message]:

@@ -17,6 +17,8 @@ from agent_mode.llm.sse import Facts
 from agent_mode.server import pipe, upstream
 from agent_mode.server.host import host
 from agent_mode.server.native import NativePipeline
+from agent_mode.store.backups import BackupPolicy
+from agent_mode.store.versions import Keep
 from agent_mode.valves import HotswapValves, PersonaValves, Valves
 
 log = logging.getLogger(__name__)
@@ -46,16 +48,14 @@ class AgentPipeline(NativePipeline):
 
     async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
         """Leaves in the body what the chat request will lack: chat, message, task, the user's words."""
-        prefix = getattr(self.valves, "keyword_prefix", "!")
         messages = body.get("messages")
         last: Any = None
         if isinstance(messages, list):
             last = next(
                 (m for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), None
             )
-        text = message_text(last) if last else ""
-        # Only a command must survive what Open WebUI may put around the words (a knowledge template).
-        said = text if prefix in text and isinstance(last.get("content"), str) else None
+        # The words must survive what Open WebUI may put around them (a knowledge template).
+        said = message_text(last) if last and isinstance(last.get("content"), str) else None
         body[CONTEXT_KEY] = pack(context_of(body, said), upstream.api_key())
         return body
 
@@ -129,6 +129,14 @@ class HotswapFilter(AgentPipeline):
     async def on_startup(self) -> None:
         await super().on_startup()
         host.filters += 1
+        await self.on_valves_updated()
+
+    async def on_valves_updated(self) -> None:
+        """Called by the server after a save; the store follows these valves at once."""
+        if host.ready:
+            v, runtime = self.valves, host.runtime
+            runtime.persona_store.keep = Keep(v.enable_persona_versioning, v.version_history_limit)
+            runtime.backups.policy = BackupPolicy(v.enable_automatic_backups, v.max_backup_files)
 
     async def on_shutdown(self) -> None:
         host.filters -= 1

@@ -13,6 +13,7 @@ import uvicorn
 
 from agent_mode.errors import ConfigurationError
 from agent_mode.observe import logs
+from agent_mode.observe.webhooks import Webhooks
 from agent_mode.server import auth, prepare, upstream
 from agent_mode.server.host import Host, host
 from agent_mode.server.streaming import Receive, Scope, Send
@@ -59,6 +60,7 @@ def serve(settings: Settings) -> None:
         StoreError: the database cannot be used.
     """
     logs.configure(json=settings.log_format == "json", debug=settings.debug)
+    Webhooks(settings.webhook_targets(), settings.webhook_secret)  # refuses what cannot work
     os.umask(0o077)  # valves hold keys, the database holds chats' facts
     folder = prepare.data_dir(settings)
     key = prepare.connection_key(settings, folder)

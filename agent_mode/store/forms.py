@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from agent_mode.store.extras import Extras
+
 RESERVED_KEYS = frozenset(
     {"agent", "list", "reset", "default", "normal", "multi", "settings", "history", "rollback", "help"}
     | {"console", "tool_runner", "auto"}
@@ -18,7 +20,17 @@ RESERVED_KEYS = frozenset(
 )
 """Words that are commands or models of ours already."""
 
-CONTENT_FIELDS = ("name", "emoji", "category", "prompt", "description", "capabilities", "tags", "model")
+CONTENT_FIELDS = (
+    "name",
+    "emoji",
+    "category",
+    "prompt",
+    "description",
+    "capabilities",
+    "tags",
+    "model",
+    "extras",
+)
 """What makes a persona what it is: all but its key and whether it is enabled."""
 
 _KEY = re.compile(r"[a-z][a-z0-9_-]{1,31}")
@@ -70,6 +82,8 @@ class PersonaForm(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)] | None = None
     """Id of the provider's model that answers; None: the one of the connection."""
     enabled: bool = True
+    extras: Extras = {}
+    """What another program's format says about the persona and ours has no field for."""
 
 
 def content(source: object) -> dict[str, Any]:
@@ -78,9 +92,17 @@ def content(source: object) -> dict[str, Any]:
     return values | {"capabilities": list(values["capabilities"]), "tags": list(values["tags"])}
 
 
-def content_hash(form: PersonaForm) -> str:
+def content_hash(source: object) -> str:
     """SHA-256 in hex over the content fields as canonical JSON; equal for equal content."""
-    canonical = json.dumps(content(form), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    values = content(source)
+    if not values["extras"]:
+        del values["extras"]  # as before there were any, so that the hashes of that time stay valid
+    return json_hash(values)
+
+
+def json_hash(value: object) -> str:
+    """SHA-256 in hex over the value as canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .db import Database
-from .forms import RESERVED_KEYS, PersonaForm, content, content_hash
-from .tables import PERSONAS_REVISION
-from .tables import persona as table
-from .tables import revision as revisions
+from agent_mode.store import persona_rows as rows
+from agent_mode.store import versions
+from agent_mode.store.db import Database
+from agent_mode.store.forms import RESERVED_KEYS, PersonaForm, content_hash
+from agent_mode.store.persona_rows import Persona
+from agent_mode.store.restoring import RestorePlan, form_of, plan
+from agent_mode.store.tables import PERSONAS_REVISION
+from agent_mode.store.tables import revision as revisions
+from agent_mode.store.versions import Keep, Note, Version
 
-__all__ = ["RESERVED_KEYS", "Persona", "PersonaForm", "PersonaStore", "SeedReport", "content_hash"]
-
-
-@dataclass(frozen=True, slots=True)
-class Persona:
-    """An identity that a model can take: its content, where it comes from, and when it changed (UTC)."""
-
-    key: str
-    name: str
-    emoji: str
-    category: str
-    prompt: str
-    description: str
-    capabilities: tuple[str, ...]
-    tags: tuple[str, ...]
-    model: str | None
-    enabled: bool
-    origin: Literal["shipped", "custom"]
-    content_hash: str
-    shipped_hash: str | None
-    """Hash of the content as it was last seeded; None for a custom persona."""
-    created_at: datetime
-    updated_at: datetime
-
-    @property
-    def display_name(self) -> str:
-        """The name as a person sees it: "💻 Coder"."""
-        return f"{self.emoji} {self.name}".strip()
-
-    @property
-    def edited(self) -> bool:
-        """True for a shipped persona whose content the user changed."""
-        return self.origin == "shipped" and self.content_hash != self.shipped_hash
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Self:
-        """The persona of a row of the table."""
-        values: dict[str, Any] = dict(row._mapping)
-        values["capabilities"] = tuple(values["capabilities"])
-        values["tags"] = tuple(values["tags"])
-        return cls(**values)
+__all__ = [
+    "RESERVED_KEYS",
+    "Keep",
+    "Persona",
+    "PersonaForm",
+    "PersonaStore",
+    "SaveReport",
+    "SeedReport",
+    "Version",
+    "content_hash",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,61 +44,109 @@ class SeedReport:
     unchanged: tuple[str, ...] = ()
 
 
-class PersonaStore:
-    """Reads and writes personas. All methods raise `StoreError` when the database fails."""
+@dataclass(frozen=True, slots=True)
+class SaveReport:
+    """What `save_all` did, as keys in the order of the forms."""
 
-    def __init__(self, db: Database) -> None:
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+
+
+class PersonaStore:
+    """Reads and writes personas and their versions. All methods raise `StoreError` when the database fails.
+
+    Args:
+        db: the database.
+        keep: what is kept of old content; may be replaced at any time.
+
+    Attributes:
+        before_destructive: awaited with a reason before anything is lost or replaced in bulk, outside of any
+            transaction; what it raises stops the change.
+    """
+
+    def __init__(self, db: Database, keep: Keep | None = None) -> None:
         self._db = db
+        self.keep = keep or Keep()
+        self.before_destructive: Callable[[str], Awaitable[object]] | None = None
 
     async def all(self) -> list[Persona]:
         """All personas, the disabled ones too, by category, then by name."""
         async with self._db.read() as connection:
-            rows = await connection.execute(select(table))
+            found = await rows.read_all(connection)
         # Sorted here, because databases do not agree on the order of letters.
-        return sorted(map(Persona.from_row, rows), key=lambda p: (p.category, p.name.casefold(), p.key))
+        return sorted(found.values(), key=lambda p: (p.category, p.name.casefold(), p.key))
 
     async def get(self, key: str) -> Persona | None:
         """The persona with this key, enabled or not."""
         async with self._db.read() as connection:
-            return await _find(connection, key)
-
-    async def save(self, form: PersonaForm) -> Persona:
-        """Insert or update. A new one is of origin `custom`; saving what is there already writes nothing."""
-        async with self._db.begin() as connection:
-            await _lock(connection)
-            known = await _find(connection, form.key)
-            if known is None:
-                await connection.execute(insert(table).values(_new_row(form, origin="custom")))
-            elif (content_hash(form), form.enabled) == (known.content_hash, known.enabled):
-                return known
-            else:
-                await _update(connection, form.key, _content_row(form) | {"enabled": form.enabled})
-            await _bump(connection)
-            saved = await _find(connection, form.key)
-        assert saved is not None
-        return saved
-
-    async def delete(self, key: str) -> None:
-        """Remove a custom persona; disable a shipped one, so that seeding does not bring it back.
-
-        An unknown key is no error: what was asked for is so already.
-        """
-        async with self._db.begin() as connection:
-            await _lock(connection)
-            known = await _find(connection, key)
-            if known is None or (known.origin == "shipped" and not known.enabled):
-                return
-            if known.origin == "custom":
-                await connection.execute(delete(table).where(table.c.key == key))
-            else:
-                await _update(connection, key, {"enabled": False})
-            await _bump(connection)
+            return await rows.find(connection, key)
 
     async def revision(self) -> int:
         """A number that grows with every write of personas, by whichever process."""
         query = select(revisions.c.number).where(revisions.c.name == PERSONAS_REVISION)
         async with self._db.read() as connection:
             return (await connection.execute(query)).scalar_one()
+
+    async def save(
+        self, form: PersonaForm, *, author: str = "system", message: str = "", expected: int | None = None
+    ) -> Persona:
+        """Insert or update. A new one is of origin `custom`; saving what is there already writes nothing.
+
+        Args:
+            form: the persona.
+            author: who saves it, for the history.
+            message: why, for the history.
+            expected: number of the newest version that the author has seen, read before the content; 0: the
+                persona shall be new. None: overwrite whatever is there.
+
+        Raises:
+            StoreError: code `stale_version`: somebody else was faster.
+        """
+        if not self.keep.versioning:
+            await self._prepare(f"before changing {form.key}")
+        async with self._db.begin() as connection:
+            await rows.lock(connection)
+            known = await rows.find(connection, form.key)
+            if expected is not None:
+                await versions.expect(connection, form.key, known, expected)
+            if await self._save_one(connection, form, known, Note(author, message)) != "unchanged":
+                await rows.bump(connection)
+            saved = await rows.find(connection, form.key)
+        assert saved is not None
+        return saved
+
+    async def save_all(
+        self, forms: Sequence[PersonaForm], *, author: str = "system", message: str = ""
+    ) -> SaveReport:
+        """Save many as `save` does, all or none; of two with the same key the last counts."""
+        done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
+        await self._prepare(f"before importing {len(forms)} personas")
+        async with self._db.begin() as connection:
+            await rows.lock(connection)
+            known = await rows.read_all(connection)
+            for form in {form.key: form for form in forms}.values():
+                note = Note(author, message)
+                done[await self._save_one(connection, form, known.get(form.key), note)].append(form.key)
+            if done["created"] or done["updated"]:
+                await rows.bump(connection)
+        return SaveReport(**{step: tuple(keys) for step, keys in done.items()})
+
+    async def delete(self, key: str) -> None:
+        """Remove a custom persona; disable a shipped one, so that seeding does not bring it back.
+
+        Its versions stay. An unknown key is no error: what was asked for is so already.
+        """
+        if _is_gone(await self.get(key)):
+            return
+        await self._prepare(f"before deleting {key}")
+        async with self._db.begin() as connection:
+            await rows.lock(connection)
+            known = await rows.find(connection, key)
+            if known is None or _is_gone(known):
+                return
+            await self._remove(connection, known)
+            await rows.bump(connection)
 
     async def seed(self, forms: Sequence[PersonaForm]) -> SeedReport:
         """Bring the shipped catalogue into the database, in one transaction.
@@ -134,58 +156,122 @@ class PersonaStore:
         """
         done: dict[str, list[str]] = {"added": [], "updated": [], "protected": [], "unchanged": []}
         async with self._db.begin() as connection:
-            await _lock(connection)
-            known = {row.key: Persona.from_row(row) for row in await connection.execute(select(table))}
+            await rows.lock(connection)
+            known = await rows.read_all(connection)
             for form in {form.key: form for form in forms}.values():
-                done[await _seed_one(connection, form, known.get(form.key))].append(form.key)
+                done[await self._seed_one(connection, form, known.get(form.key))].append(form.key)
             if done["added"] or done["updated"]:
-                await _bump(connection)
+                await rows.bump(connection)
         return SeedReport(**{step: tuple(keys) for step, keys in done.items()})
 
+    async def history(self, key: str) -> list[Version]:
+        """The versions of a persona, the newest first; those of a deleted one too."""
+        async with self._db.read() as connection:
+            return await versions.history(connection, key)
 
-async def _seed_one(connection: AsyncConnection, form: PersonaForm, known: Persona | None) -> str:
-    shipped_hash = content_hash(form)
-    if known is None:
-        row = _new_row(form, origin="shipped") | {"shipped_hash": shipped_hash}
-        await connection.execute(insert(table).values(row))
-        return "added"
-    if known.origin == "custom":
-        return "protected"
-    if known.content_hash == known.shipped_hash == shipped_hash:
-        return "unchanged"
-    # An edit that the catalogue has caught up with is no edit any more.
-    if known.edited and known.content_hash != shipped_hash:
-        return "protected"
-    await _update(connection, form.key, _content_row(form) | {"shipped_hash": shipped_hash})
-    return "updated"
+    async def version(self, key: str, label: str) -> Version:
+        """One version, by its label such as "1.0.2".
+
+        Raises:
+            StoreError: code `unknown_version`.
+        """
+        async with self._db.read() as connection:
+            return await versions.find(connection, key, label)
+
+    async def diff(self, key: str, from_label: str, to_label: str) -> str:
+        """What changed between two versions, as a unified diff; empty when nothing did.
+
+        Raises:
+            StoreError: code `unknown_version`.
+        """
+        old, new = await self.version(key, from_label), await self.version(key, to_label)
+        # In a thread, because very long texts that have little in common take their time.
+        return await asyncio.to_thread(versions.unified_diff, old, new)
+
+    async def rollback(self, key: str, label: str, author: str = "system") -> Persona:
+        """Make the content of an old version the newest one; brings a deleted custom persona back.
+
+        Raises:
+            StoreError: code `unknown_version` or `version_refused`.
+        """
+        old = await self.version(key, label)
+        form = old.form()
+        await self._prepare(f"before rolling {key} back to {old.label}")
+        async with self._db.begin() as connection:
+            await rows.lock(connection)
+            known = await rows.find(connection, key)
+            if known is not None and known.content_hash == content_hash(form):
+                return known
+            await self._put(connection, form, known, Note(author, f"rolled back to {old.label}"))
+            await rows.bump(connection)
+            saved = await rows.find(connection, key)
+        assert saved is not None
+        return saved
+
+    async def restore(
+        self, saved: Mapping[str, Mapping[str, Any]], *, author: str, message: str
+    ) -> RestorePlan:
+        """Bring all personas back to the entries of a backup (`restoring.entry_of`), all or none.
+
+        Raises:
+            StoreError: code `backup_refused`.
+        """
+        await self._prepare("before restoring a backup")
+        async with self._db.begin() as connection:
+            await rows.lock(connection)
+            known = await rows.read_all(connection)
+            todo = plan(known.values(), saved)
+            for key in (*todo.created, *todo.updated):
+                form, entry = form_of(saved[key]), saved[key]
+                more = {name: entry[name] for name in ("enabled", "origin", "shipped_hash")}
+                await self._put(connection, form, known.get(key), Note(author, message), **more)
+            for key in todo.removed:
+                await self._remove(connection, known[key])
+            if todo.changes:
+                await rows.bump(connection)
+        return todo
+
+    async def _prepare(self, reason: str) -> None:
+        if self.before_destructive is not None:
+            await self.before_destructive(reason)
+
+    async def _put(
+        self, connection: AsyncConnection, form: PersonaForm, known: Persona | None, note: Note, **more: Any
+    ) -> None:
+        await rows.put(connection, form, known, **more)
+        await versions.record(connection, self.keep, known, form, note)
+
+    async def _save_one(
+        self, connection: AsyncConnection, form: PersonaForm, known: Persona | None, note: Note
+    ) -> str:
+        if known and (content_hash(form), form.enabled) == (known.content_hash, known.enabled):
+            return "unchanged"
+        await self._put(connection, form, known, note, enabled=form.enabled)
+        return "updated" if known else "created"
+
+    async def _seed_one(self, connection: AsyncConnection, form: PersonaForm, known: Persona | None) -> str:
+        shipped_hash = content_hash(form)
+        origin = {"origin": "shipped", "shipped_hash": shipped_hash}
+        if known is None:
+            await self._put(connection, form, None, Note("catalogue", "added"), **origin)
+            return "added"
+        if known.origin == "custom":
+            return "protected"
+        if known.content_hash == known.shipped_hash == shipped_hash:
+            return "unchanged"
+        # An edit that the catalogue has caught up with is no edit any more.
+        if known.edited and known.content_hash != shipped_hash:
+            return "protected"
+        await self._put(connection, form, known, Note("catalogue", "updated"), **origin)
+        return "updated"
+
+    async def _remove(self, connection: AsyncConnection, known: Persona) -> None:
+        await versions.record(connection, self.keep, None, known, versions.FIRST_SEEN)
+        if known.origin == "custom":
+            await rows.remove(connection, known.key)
+        else:
+            await rows.change(connection, known.key, enabled=False)
 
 
-async def _find(connection: AsyncConnection, key: str) -> Persona | None:
-    row = (await connection.execute(select(table).where(table.c.key == key))).one_or_none()
-    return None if row is None else Persona.from_row(row)
-
-
-async def _update(connection: AsyncConnection, key: str, values: dict[str, Any]) -> None:
-    values = values | {"updated_at": datetime.now(UTC)}
-    await connection.execute(update(table).where(table.c.key == key).values(values))
-
-
-async def _lock(connection: AsyncConnection) -> None:
-    # All writers pass through this row, so that of two processes the second sees what the first wrote.
-    query = select(revisions.c.number).where(revisions.c.name == PERSONAS_REVISION)
-    await connection.execute(query.with_for_update())
-
-
-async def _bump(connection: AsyncConnection) -> None:
-    change = update(revisions).where(revisions.c.name == PERSONAS_REVISION)
-    await connection.execute(change.values(number=revisions.c.number + 1))
-
-
-def _content_row(form: PersonaForm) -> dict[str, Any]:
-    return content(form) | {"content_hash": content_hash(form)}
-
-
-def _new_row(form: PersonaForm, *, origin: str) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    extra = {"key": form.key, "enabled": form.enabled, "origin": origin, "created_at": now, "updated_at": now}
-    return _content_row(form) | extra
+def _is_gone(persona: Persona | None) -> bool:
+    return persona is None or (persona.origin == "shipped" and not persona.enabled)

@@ -63,6 +63,20 @@ persona = Table(
     Column("content_hash", String(64), nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("updated_at", UTCDateTime, nullable=False),
+    Column("extras", JSON, nullable=False, server_default="{}"),
+)
+
+persona_version = Table(
+    "persona_version",
+    metadata,
+    # No foreign key: the history outlives the persona, so that even a deleted one can be rolled back.
+    Column("persona_key", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("content_hash", String(64), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
 )
 
 session = Table(
@@ -94,4 +108,12 @@ revision = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("number", Integer, nullable=False),
+)
+
+user_settings = Table(
+    "user_settings",
+    metadata,
+    Column("user_id", String(ID_LIMIT), primary_key=True),
+    Column("settings", JSON, nullable=False),
+    Column("updated_at", UTCDateTime, nullable=False),
 )

@@ -1,0 +1,111 @@
+"""Personas as rows: the steps of which the store's transactions are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent_mode.store.forms import PersonaForm, content, content_hash
+from agent_mode.store.tables import PERSONAS_REVISION
+from agent_mode.store.tables import persona as table
+from agent_mode.store.tables import revision as revisions
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """An identity that a model can take: its content, where it comes from, and when it changed (UTC)."""
+
+    key: str
+    name: str
+    emoji: str
+    category: str
+    prompt: str
+    description: str
+    capabilities: tuple[str, ...]
+    tags: tuple[str, ...]
+    model: str | None
+    enabled: bool
+    origin: Literal["shipped", "custom"]
+    content_hash: str
+    shipped_hash: str | None
+    """Hash of the content as it was last seeded; None for a custom persona."""
+    created_at: datetime
+    updated_at: datetime
+    extras: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def display_name(self) -> str:
+        """The name as a person sees it: "💻 Coder"."""
+        return f"{self.emoji} {self.name}".strip()
+
+    @property
+    def edited(self) -> bool:
+        """True for a shipped persona whose content the user changed."""
+        return self.origin == "shipped" and self.content_hash != self.shipped_hash
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Self:
+        """The persona of a row of the table."""
+        values: dict[str, Any] = dict(row._mapping)
+        values["capabilities"] = tuple(values["capabilities"])
+        values["tags"] = tuple(values["tags"])
+        return cls(**values)
+
+
+async def lock(connection: AsyncConnection) -> None:
+    """Be the only writer of personas until the end of the transaction."""
+    # All writers pass through this row, so that of two processes the second sees what the first wrote.
+    query = select(revisions.c.number).where(revisions.c.name == PERSONAS_REVISION)
+    await connection.execute(query.with_for_update())
+
+
+async def bump(connection: AsyncConnection) -> None:
+    """Tell all processes that personas changed."""
+    change = update(revisions).where(revisions.c.name == PERSONAS_REVISION)
+    await connection.execute(change.values(number=revisions.c.number + 1))
+
+
+async def read_all(connection: AsyncConnection) -> dict[str, Persona]:
+    """All personas by key."""
+    return {row.key: Persona.from_row(row) for row in await connection.execute(select(table))}
+
+
+async def find(connection: AsyncConnection, key: str) -> Persona | None:
+    """The persona with this key."""
+    row = (await connection.execute(select(table).where(table.c.key == key))).one_or_none()
+    return None if row is None else Persona.from_row(row)
+
+
+async def put(connection: AsyncConnection, form: PersonaForm, known: Persona | None, **more: Any) -> None:
+    """Insert the content, or update the row of `known`; `more` holds further columns.
+
+    Without more, a new persona is custom and as enabled as the form says; a known one stays as it is.
+    """
+    values = content(form) | {"content_hash": content_hash(form)} | more
+    if known is not None:
+        await change(connection, form.key, **values)
+        return
+    now = datetime.now(UTC)
+    fixed = {
+        "key": form.key,
+        "enabled": form.enabled,
+        "origin": "custom",
+        "created_at": now,
+        "updated_at": now,
+    }
+    await connection.execute(insert(table).values(fixed | values))
+
+
+async def change(connection: AsyncConnection, key: str, **values: Any) -> None:
+    """Update columns of a row."""
+    values["updated_at"] = datetime.now(UTC)
+    await connection.execute(update(table).where(table.c.key == key).values(values))
+
+
+async def remove(connection: AsyncConnection, key: str) -> None:
+    """Delete the row."""
+    await connection.execute(delete(table).where(table.c.key == key))

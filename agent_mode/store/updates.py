@@ -1,0 +1,176 @@
+"""Updates of the persona catalogue from elsewhere: fetch, look, apply; off unless sources are configured.
+
+    source = Source.parse("https://example.org/personas.json#sha256=…")
+    data = await download(source)
+    forms = parse(data)
+    plan = await preview(store, forms)   # what would happen
+    await apply(store, forms)
+    await keep(source, data, folder)     # for the next start
+
+What the user edited or made is protected, as with the shipped catalogue. A file of this kind looks like
+
+    {"format": "agent-mode-personas", "version": 1, "personas": [{"key": "coder", "name": …}, …]}
+
+with the fields of the files in `personas/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import aiofiles
+from pydantic import BaseModel, ValidationError
+
+from agent_mode.errors import CatalogueError, StoreError
+from agent_mode.observe.logs import get_logger
+from agent_mode.store.download import SIZE_LIMIT, Network, Source, download, is_public
+from agent_mode.store.forms import PersonaForm, content_hash, problems
+from agent_mode.store.personas import Persona, PersonaStore, SeedReport
+
+__all__ = [
+    "SIZE_LIMIT",
+    "Network",
+    "Source",
+    "apply",
+    "download",
+    "is_public",
+    "keep",
+    "kept",
+    "parse",
+    "preview",
+]
+
+log = get_logger(__name__)
+
+_BOM = b"\xef\xbb\xbf"
+_SHOWN = 5
+"""How many complaints about one file are spelled out."""
+_HINT = "Nothing was changed. Have whoever publishes the catalogue correct it."
+
+
+class _Catalogue(BaseModel):
+    format: Literal["agent-mode-personas"]
+    version: Literal[1]
+    personas: list[PersonaForm]
+
+
+def parse(data: bytes) -> list[PersonaForm]:
+    """Reads a catalogue file; all of it is right, or none of it is used.
+
+    Raises:
+        CatalogueError: code `catalogue_file`; `field` is the first wrong field, such as `personas.3.prompt`.
+    """
+    try:
+        forms = _Catalogue.model_validate_json(data.removeprefix(_BOM)).personas
+    except ValidationError as error:
+        found = problems(error)
+        text = "; ".join(f"{field}: {message}" for field, message in found[:_SHOWN])
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise _complaint(f"{text}{more}", found[0][0]) from error
+    double = next((key for key, times in Counter(form.key for form in forms).items() if times > 1), None)
+    if double is not None:
+        raise _complaint(f"personas: the key '{double}' occurs twice", "personas")
+    return forms
+
+
+async def preview(store: PersonaStore, forms: Iterable[PersonaForm]) -> SeedReport:
+    """What `apply` would do now; writes nothing.
+
+    Raises:
+        StoreError: the database failed.
+    """
+    known = {persona.key: persona for persona in await store.all()}
+    plan: dict[str, list[str]] = {"added": [], "updated": [], "protected": [], "unchanged": []}
+    for form in forms:
+        plan[_outcome(form, known.get(form.key))].append(form.key)
+    return SeedReport(**{outcome: tuple(keys) for outcome, keys in plan.items()})
+
+
+async def apply(store: PersonaStore, forms: Sequence[PersonaForm]) -> SeedReport:
+    """Brings the personas into the store in one transaction, protecting the user's; a backup comes first.
+
+    Raises:
+        StoreError: the database or the backup failed; nothing was changed.
+    """
+    if store.before_destructive is not None and (await preview(store, forms)).updated:
+        await store.before_destructive(f"before updating {len(forms)} personas from a catalogue")
+    return await store.seed(forms)
+
+
+def _outcome(form: PersonaForm, known: Persona | None) -> str:
+    # The rules of `PersonaStore.seed`; a test holds the two together.
+    if known is None:
+        return "added"
+    if known.origin == "custom":
+        return "protected"
+    offered = content_hash(form)
+    if known.content_hash == known.shipped_hash == offered:
+        return "unchanged"
+    return "protected" if known.edited and known.content_hash != offered else "updated"
+
+
+async def keep(source: Source, data: bytes, folder: Path) -> None:
+    """Keeps an applied file, so that the next start seeds it after the shipped catalogue and not the reverse.
+
+    Raises:
+        StoreError: code `catalogue_folder`; the file cannot be written.
+    """
+    try:
+        await asyncio.to_thread(_write, _path(source, folder), data)
+    except OSError as error:
+        raise StoreError(
+            f"The catalogue cannot be kept in {folder}: {error.strerror}.",
+            hint="Make the folder writable for this user; until then, the next start undoes the update.",
+            code="catalogue_folder",
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+async def kept(sources: Iterable[Source], folder: Path) -> list[PersonaForm]:
+    """The personas of the kept files of these sources, in their order; a damaged file is left out."""
+    forms: list[PersonaForm] = []
+    for source in sources:
+        try:
+            async with aiofiles.open(_path(source, folder), "rb") as file:
+                data = await file.read(SIZE_LIMIT + 1)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("kept catalogue cannot be read", file=_path(source, folder), reason=error.strerror)
+            continue
+        try:
+            if hashlib.sha256(data).hexdigest() != source.sha256:
+                raise _complaint("it was changed on this disk", "file")
+            forms += parse(data)
+        except CatalogueError as error:
+            log.warning("kept catalogue left out", file=_path(source, folder), reason=error.message)
+    return forms
+
+
+def _path(source: Source, folder: Path) -> Path:
+    return folder / f"{source.sha256}.json"
+
+
+def _complaint(text: str, field: str) -> CatalogueError:
+    return CatalogueError(
+        f"The catalogue cannot be used: {text}.", hint=_HINT, code="catalogue_file", field=field
+    )
