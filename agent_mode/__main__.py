@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 
 from pydantic import ValidationError
 
-from agent_mode import __version__
+from agent_mode import __version__, cli
 from agent_mode.errors import AgentModeError
+from agent_mode.observe import logs
+from agent_mode.settings import Settings, get_settings
 
 ENVIRONMENT = """\
 environment:
@@ -37,9 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"Agent Mode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="run the Pipelines server with Agent Mode in it")
-    parser.parse_args(arguments)
+    cli.add_commands(commands)
+    chosen = parser.parse_args(arguments)
     try:
-        _serve()
+        settings = get_settings()
+        if chosen.command == "serve":
+            _serve(settings)
+        else:
+            logs.configure(json=settings.log_format == "json", debug=settings.debug)
+            print("\n".join(asyncio.run(cli.run(chosen, settings))))
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
@@ -47,16 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
         print("docs/settings.md lists the settings and their values.", file=sys.stderr)
         return 2
     except AgentModeError as error:
-        print(f"Cannot start: {error.message}\n  {error.hint}", file=sys.stderr)
+        what = "start" if chosen.command == "serve" else chosen.command
+        print(f"Cannot {what}: {error.message}\n  {error.hint}", file=sys.stderr)
         return 2
     return 0
 
 
-def _serve() -> None:
-    from agent_mode.server.serve import serve  # noqa: PLC0415  the server's imports cost a second
-    from agent_mode.settings import get_settings  # noqa: PLC0415
+def _serve(settings: Settings) -> None:
+    from agent_mode.server.serve import serve  # noqa: PLC0415  the server's imports cost half a second
 
-    serve(get_settings())
+    serve(settings)
 
 
 if __name__ == "__main__":

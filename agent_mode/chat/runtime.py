@@ -19,11 +19,13 @@ from agent_mode.prompts import guard
 from agent_mode.prompts.strategies import StrategyBook
 from agent_mode.prompts.templates import TemplateSet
 from agent_mode.settings import Settings
+from agent_mode.store import updates
 from agent_mode.store.backups import Backups
 from agent_mode.store.book import PersonaBook
 from agent_mode.store.db import Database
+from agent_mode.store.download import Source
 from agent_mode.store.exchange import read_catalogue
-from agent_mode.store.personas import PersonaStore, SeedReport
+from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport
 from agent_mode.store.sessions import SessionStore
 from agent_mode.store.users import UserStore
 from agent_mode.tools.openwebui import Access
@@ -144,6 +146,15 @@ def _webhooks(settings: Settings) -> Webhooks:
         return Webhooks((), None)
 
 
+async def _kept_catalogues(settings: Settings) -> list[PersonaForm]:
+    try:
+        sources = [Source.parse(text) for text in settings.catalogue_sources()]
+        return await updates.kept(sources, settings.data_dir / "catalogues")
+    except ConfigurationError as error:
+        log.error("catalogues are left out", reason=str(error))
+        return []
+
+
 async def seed(settings: Settings, store: PersonaStore) -> SeedReport:
     """Brings the shipped catalogue into the store; what a user edited stays.
 
@@ -151,6 +162,8 @@ async def seed(settings: Settings, store: PersonaStore) -> SeedReport:
         StoreError: the database failed.
     """
     forms, errors = await read_catalogue(settings.personas_dir)
+    # Catalogues that an admin took over replace the shipped texts, at later starts too.
+    forms += await _kept_catalogues(settings)
     for error in errors:
         log.warning("persona file left out", reason=str(error))
     accepted = []

@@ -92,7 +92,7 @@ def _clean_url(url: str, name: str) -> str:
     url = url.strip().rstrip("/").removesuffix("/chat/completions")
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:

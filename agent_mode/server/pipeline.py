@@ -31,17 +31,21 @@ class AgentPipeline(NativePipeline):
 
     def __init__(self) -> None:
         self.valves = self.Valves()
+        self._started = False
 
     async def on_startup(self) -> None:
         """Called by the server. Never raises: that would keep the whole server from starting."""
+        self._started = True  # also when it fails: the host counts us all the same
         try:
             await host.acquire()
         except (AgentModeError, OSError, ValueError):
             log.exception("Agent Mode could not start; its models answer with this error.")
 
     async def on_shutdown(self) -> None:
-        """Called by the server, also before each reload."""
-        await host.release()
+        """Called by the server, also before each reload, and twice when it deletes the pipeline."""
+        if self._started:
+            self._started = False
+            await host.release()
 
     def runtime(self) -> Runtime:
         return host.runtime
@@ -139,7 +143,7 @@ class HotswapFilter(AgentPipeline):
             runtime.backups.policy = BackupPolicy(v.enable_automatic_backups, v.max_backup_files)
 
     async def on_shutdown(self) -> None:
-        host.filters -= 1
+        host.filters -= self._started
         await super().on_shutdown()
 
     async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:

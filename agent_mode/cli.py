@@ -1,0 +1,199 @@
+"""The commands that work on the store without a running server: import, export, backup, restore, update.
+
+Each shows first what it would do; `--apply` does it. They may run beside a running server, which sees the
+change within seconds.
+"""
+
+from __future__ import annotations
+
+import getpass
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiofiles
+
+from agent_mode.errors import CatalogueError, ConfigurationError, StoreError
+from agent_mode.prompts import guard
+from agent_mode.settings import Settings
+from agent_mode.store import formats, updates
+from agent_mode.store.backups import Backups
+from agent_mode.store.db import Database
+from agent_mode.store.download import Source, download
+from agent_mode.store.forms import PersonaForm
+from agent_mode.store.imports import ImportStep, apply_import, plan_import
+from agent_mode.store.personas import PersonaStore
+
+DRY = "Nothing was changed. Add --apply to do it."
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands to the parser of `python -m agent_mode`."""
+    into = commands.add_parser("import", help="bring personas of a file into the store")
+    into.add_argument("file", type=Path, help="JSON, PNG card, Markdown or CSV; the format is recognised")
+    into.add_argument("--overwrite", action="store_true", help="replace what was written or edited here")
+    _apply_flag(into)
+    out = commands.add_parser("export", help="write personas to a file")
+    out.add_argument("file", type=Path)
+    exported = ", ".join(item.name for item in formats.FORMATS.values() if item.write)
+    out.add_argument("--format", default="agent-mode", help=f"one of: {exported}")
+    out.add_argument("--keys", default="", help="which personas, comma separated; default: all")
+    back = commands.add_parser("backup", help="back up all personas, or list the backups")
+    back.add_argument("--list", action="store_true", help="list the backups")
+    restore = commands.add_parser("restore", help="bring all personas back to a backup")
+    restore.add_argument("name", help="name of the backup, as `backup --list` shows it")
+    _apply_flag(restore)
+    update = commands.add_parser(
+        "update", help="take personas from the catalogues in AGENT_MODE_CATALOGUE_URLS"
+    )
+    _apply_flag(update)
+
+
+def _apply_flag(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--apply", action="store_true", help="do it; without, only what would happen is shown"
+    )
+
+
+async def run(arguments: Namespace, settings: Settings) -> list[str]:
+    """Runs one command; returns the lines to print.
+
+    Raises:
+        AgentModeError: it cannot be done; nothing was changed.
+    """
+    async with _store(settings) as (store, backups):
+        match arguments.command:
+            case "import":
+                return await _import(store, arguments, settings)
+            case "export":
+                return await _export(store, arguments)
+            case "backup":
+                return await _backup(backups, arguments)
+            case "restore":
+                return await _restore(backups, arguments)
+            case _:
+                return await _update(store, arguments, settings)
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backups]]:
+    db = await Database.open(settings.resolved_database_url())
+    try:
+        store = PersonaStore(db)
+        backups = Backups(settings.data_dir / "backups", store)
+        store.before_destructive = backups.before_destructive
+        yield store, backups
+    finally:
+        await db.close()
+
+
+async def _import(store: PersonaStore, arguments: Namespace, settings: Settings) -> list[str]:
+    try:
+        async with aiofiles.open(arguments.file, "rb") as file:
+            data = await file.read(formats.SIZE_LIMIT + 1)
+    except OSError as error:
+        raise CatalogueError(
+            f"{arguments.file} cannot be read ({error.strerror}).", hint="Check the path.", field="file"
+        ) from error
+    plan = await plan_import(store, formats.read(data, arguments.file.name), overwrite=arguments.overwrite)
+    flagged = {step.key: flags for step in plan.steps if step.form and (flags := _flags(step.form))}
+    if flagged and settings.override_phrases == "refuse":
+        raise CatalogueError(
+            f"Instructions carry override phrases: {', '.join(str(key) for key in flagged)}.",
+            hint="Reword them, or set AGENT_MODE_OVERRIDE_PHRASES=warn.",
+            code="override_phrases",
+            field="prompt",
+        )
+    lines = [_line(step) for step in plan.steps]
+    lines += [f"! {key} carries override phrases: {', '.join(flags)}" for key, flags in flagged.items()]
+    if not arguments.apply:
+        return [*lines, DRY]
+    report = await apply_import(
+        store, plan, getpass.getuser(), message=f"imported from {arguments.file.name}"
+    )
+    counts = ", ".join(f"{report.count(o)} {o}" for o in ("created", "updated", "unchanged", "refused"))
+    return [*(_line(step) for step in report.steps), f"Done: {counts}."]
+
+
+def _flags(form: PersonaForm) -> list[str]:
+    return guard.override_phrases(form.prompt)
+
+
+def _line(step: ImportStep) -> str:
+    reason = f": {step.reason}" if step.reason else ""
+    return f"{step.outcome:<10} {step.key or '–':<24} {step.name_in_file}{reason}"
+
+
+async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:
+    wanted = {key.strip() for key in arguments.keys.split(",")} - {""}
+    personas = [persona for persona in await store.all() if not wanted or persona.key in wanted]
+    if missing := wanted - {persona.key for persona in personas}:
+        raise CatalogueError(
+            f"There is no persona {', '.join(sorted(missing))}.", hint="Leave it out of --keys.", field="keys"
+        )
+    data = formats.write(arguments.format, personas)
+    try:
+        async with aiofiles.open(arguments.file, "wb") as file:
+            await file.write(data)
+    except OSError as error:
+        raise StoreError(
+            f"{arguments.file} cannot be written ({error.strerror}).", hint="Choose another place."
+        ) from error
+    return [f"{len(personas)} personas written to {arguments.file}."]
+
+
+async def _backup(backups: Backups, arguments: Namespace) -> list[str]:
+    if arguments.list:
+        known = await backups.list()
+        return [
+            f"{found.name}  {found.personas:>5} personas  {'ok' if found.ok else 'DAMAGED'}  {found.reason}"
+            for found in known
+        ] or ["There is no backup yet."]
+    made = await backups.make("by hand")
+    return [f"Backed up: {made.name}." if made else "Nothing changed since the newest backup."]
+
+
+async def _restore(backups: Backups, arguments: Namespace) -> list[str]:
+    if arguments.apply:
+        plan = await backups.restore(arguments.name, getpass.getuser())
+    else:
+        plan = await backups.preview(arguments.name)
+    parts = {"created": plan.created, "updated": plan.updated, "removed": plan.removed, "kept": plan.kept}
+    lines = [f"{word:<10} {', '.join(keys)}" for word, keys in parts.items() if keys]
+    lines.append(f"{'unchanged':<10} {len(plan.unchanged)}")
+    return [*lines, "Done." if arguments.apply else DRY]
+
+
+async def _update(store: PersonaStore, arguments: Namespace, settings: Settings) -> list[str]:
+    sources = settings.catalogue_sources()
+    if not sources:
+        raise ConfigurationError(
+            "No catalogue is set.",
+            hint="Set AGENT_MODE_CATALOGUE_URLS to https://host/file.json#sha256=… addresses.",
+            field="AGENT_MODE_CATALOGUE_URLS",
+        )
+    lines: list[str] = []
+    for text in sources:
+        source = Source.parse(text)
+        data = await download(source)
+        forms = [form for form in updates.parse(data) if _acceptable(form, settings, lines)]
+        report = await (updates.apply(store, forms) if arguments.apply else updates.preview(store, forms))
+        if arguments.apply:
+            await updates.keep(source, data, settings.data_dir / "catalogues")
+        counts: Sequence[tuple[str, Sequence[str]]] = (
+            ("added", report.added),
+            ("updated", report.updated),
+            ("protected", report.protected),
+        )
+        lines += [f"{word:<10} {', '.join(keys)}" for word, keys in counts if keys]
+        lines.append(f"{'unchanged':<10} {len(report.unchanged)}")
+    return [*lines, "Done." if arguments.apply else DRY]
+
+
+def _acceptable(form: PersonaForm, settings: Settings, lines: list[str]) -> bool:
+    flags = _flags(form)
+    if flags:
+        lines.append(f"! {form.key} carries override phrases: {', '.join(flags)}")
+    return not flags or settings.override_phrases == "warn"
