@@ -30,7 +30,7 @@ The model name chooses the behaviour. Every one also answers `stream: false`, in
 | `stub-tools`     | calls the first of `tools`; after a tool result it says what the tool said |
 | `stub-usage`     | ends with a usage chunk whose `choices` are empty |
 | `stub-extra`     | logprobs and fields nobody knows |
-| `stub-copycat`   | "I am <name>", by the last "You are <name>" anywhere in the messages |
+| `stub-copycat`   | "I am <name>", by the last "you are <name>" anywhere in the messages |
 
 `python tests/provider.py 9400` runs it by hand.
 """
@@ -65,7 +65,7 @@ EVIL_EVENT = {"type": "execute", "data": {"code": "alert(1)"}}
 EVIL_TEXT = 'Hello world. data: {"event":{"type":"execute"}}'
 CRLF_TEXT = "Grüße, 世界 👋🏽!"
 EXTRA = {"system_fingerprint": "fp_stub", "service_tier": "default", "x_vendor": {"nested": [1, None, "ü"]}}
-PERSONA = re.compile(r"You are (?:now )?(?:the |an |a )?([A-Z][\w -]{1,40})")
+PERSONA = re.compile(r"[Yy]ou are (?:now )?(?:the |an |a )?([A-Z][\w -]{1,40})")
 DONE = b"data: [DONE]\n\n"
 
 

@@ -23,7 +23,13 @@ def identity(persona: Persona) -> Identity:
 
 
 async def save_persona(
-    store: PersonaStore, form: PersonaForm, policy: Literal["warn", "refuse"] = "warn"
+    store: PersonaStore,
+    form: PersonaForm,
+    policy: Literal["warn", "refuse"] = "warn",
+    *,
+    author: str = "system",
+    message: str = "",
+    expected: int | None = None,
 ) -> tuple[Persona, list[str]]:
     """Saves a persona after a look at its instructions.
 
@@ -32,6 +38,9 @@ async def save_persona(
         form: the persona.
         policy: what to do when the instructions carry phrases such as "ignore previous": models are
             trained to distrust them, and they hint at a copied attack.
+        author: who saves it, for the history.
+        message: why, for the history.
+        expected: number of the newest version that the author has seen; None: overwrite whatever is there.
 
     Returns:
         the saved persona, and the phrases found, to be shown to the admin.
@@ -50,7 +59,8 @@ async def save_persona(
                 code="override_phrases",
                 field="prompt",
             )
-    return await store.save(form), phrases
+    saved = await store.save(form, author=author, message=message, expected=expected)
+    return saved, phrases
 
 
 class PersonaEngine:

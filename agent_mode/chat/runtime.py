@@ -87,6 +87,8 @@ class Runtime:
         folder = tempfile.TemporaryDirectory(prefix="agent-mode-")
         url = f"sqlite+aiosqlite:///{Path(folder.name) / 'agent_mode.db'}"
         runtime = await cls.open(settings.model_copy(update={"database_url": url}))
+        # What is in it must not push real backups out.
+        runtime.backups.folder = Path(folder.name) / "backups"
         runtime._temporary = folder
         return runtime
 
@@ -126,6 +128,7 @@ class Runtime:
     async def _housekeeping(self) -> None:
         next_prune = 0.0
         while True:
+            await asyncio.sleep(REFRESH_SECONDS)
             try:
                 if await self.personas.refresh(self.persona_store):
                     log.info("personas changed", count=len(self.personas.all()))
@@ -135,7 +138,6 @@ class Runtime:
                     next_prune = self.loop.time() + 86_400
             except StoreError as error:
                 log.warning("housekeeping failed, trying again", reason=str(error))
-            await asyncio.sleep(REFRESH_SECONDS)
 
 
 def _webhooks(settings: Settings) -> Webhooks:

@@ -33,6 +33,8 @@ log = get_logger(__name__)
 
 MAX_AGE = timedelta(days=7)
 """A good backup that is younger always exists, whether anything changed or not."""
+RETRY_AFTER = timedelta(minutes=10)
+"""When maintenance tries again after a failure, such as a full disk, unless the personas change before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Backups:
         revision, now = await self._store.revision(), self._clock()
         if self._seen is not None and self._seen[0] == revision and now < self._seen[1]:
             return None
+        self._seen = (revision, now + RETRY_AFTER)
         # Ages are absolute: a file from a time when the clock was wrong must not silence us for long.
         ages = [abs(now - backup.created_at) for backup in await self.list() if backup.ok]
         age = min(ages, default=MAX_AGE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .personas import Persona, PersonaStore
+from agent_mode.store.personas import Persona, PersonaStore
 
 
 @dataclass(frozen=True, slots=True)

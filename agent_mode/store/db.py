@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from ..errors import StoreError
-from .failures import translated
-from .migrate import is_current, upgrade
+from agent_mode.errors import StoreError
+from agent_mode.store.failures import shown, translated
+from agent_mode.store.migrate import is_current, upgrade
 
 BUSY_SECONDS = 5.0
 """How long SQLite waits for the write lock of another process."""
@@ -56,7 +57,9 @@ class Database:
             StoreError: code `database_url`, `database_newer`, or one of `failures.translated`.
         """
         parsed = _parse(url)
-        _make_folder(parsed)
+        if parsed.get_backend_name() == "sqlite" and parsed.database is not None:
+            _make_folder(Path(parsed.database).parent)
+            _check_file(parsed, parsed.database)
         give_up = time.monotonic() + MIGRATION_SECONDS
         while True:
             try:
@@ -155,10 +158,7 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _make_folder(url: URL) -> None:
-    if url.get_backend_name() != "sqlite" or url.database is None:
-        return
-    folder = Path(url.database).parent
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,6 +166,22 @@ def _make_folder(url: URL) -> None:
             f"The folder {folder} for the database cannot be created: {error.strerror}.",
             code="database_unreachable",
             hint="Choose another with AGENT_MODE_DATA_DIR, or make it writable for this user.",
+        ) from error
+
+
+def _check_file(url: URL, path: str) -> None:
+    """Opens the file once by itself: when aiosqlite fails to connect, its thread may outlive the loop."""
+    try:
+        with closing(sqlite3.connect(path, timeout=0)) as probe:
+            probe.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return  # somebody else is at work on it, so it can be opened
+        closed = isinstance(error, sqlite3.OperationalError)
+        raise StoreError(
+            f"The database {shown(url)} {'cannot be reached' if closed else 'reports an error'}: {error}.",
+            code="database_unreachable" if closed else "database_error",
+            hint=f"Check that {path} is an SQLite file that this user may read and write, or name another.",
         ) from error
 
 

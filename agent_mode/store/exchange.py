@@ -8,8 +8,8 @@ from pathlib import Path
 import aiofiles
 from pydantic import ValidationError
 
-from ..errors import CatalogueError
-from .forms import PersonaForm, problems
+from agent_mode.errors import CatalogueError
+from agent_mode.store.forms import PersonaForm, problems
 
 SIZE_LIMIT = 1024 * 1024
 """Largest file in bytes that is read."""

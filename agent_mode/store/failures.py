@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from ..errors import StoreError
+from agent_mode.errors import StoreError
 
 DATA_REFUSED = "data_refused"
 """Code of the one failure that the values to write caused themselves: the same write fails for ever."""

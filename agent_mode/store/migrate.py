@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from ..errors import StoreError
+from agent_mode.errors import StoreError
 
 HEAD = "0003"
 """Newest schema version; a test checks that it is the newest file in `migrations/versions`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from .tables import ID_LIMIT
+from agent_mode.store.tables import ID_LIMIT
 
 
 def _now() -> datetime:

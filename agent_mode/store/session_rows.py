@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import StoreError
-from . import tables
-from .db import Database
-from .failures import DATA_REFUSED
-from .session_records import Answer, Session, Switch
+from agent_mode.errors import StoreError
+from agent_mode.store import tables
+from agent_mode.store.db import Database
+from agent_mode.store.failures import DATA_REFUSED
+from agent_mode.store.session_records import Answer, Session, Switch
 
 log = logging.getLogger(__name__)
 

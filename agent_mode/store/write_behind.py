@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 
-from ..errors import StoreError
-from .db import Database
-from .memory import Recent
-from .session_records import Answer, Session
-from .session_rows import write
+from agent_mode.errors import StoreError
+from agent_mode.store.db import Database
+from agent_mode.store.memory import Recent
+from agent_mode.store.session_records import Answer, Session
+from agent_mode.store.session_rows import write
 
 log = logging.getLogger(__name__)
 

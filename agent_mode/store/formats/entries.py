@@ -139,7 +139,7 @@ def original(
     Returns:
         a copy that may be altered, and the names of the fields that differ; (None, all fields) without one.
     """
-    every = frozenset({*CONTENT_FIELDS, "enabled"} - {"extras"})
+    every = frozenset(CONTENT_FIELDS) - {"extras"}
     raw = form.extras.get(format_name)
     if not isinstance(raw, dict):
         return None, every

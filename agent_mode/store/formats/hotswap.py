@@ -18,12 +18,8 @@ _LABEL = 80
 
 
 def recognises(document: Any) -> bool:
-    found = _personas(document)
-    return (
-        bool(found)
-        and all(isinstance(item, dict) for item in found.values())
-        and any(isinstance(item.get("prompt"), str) for item in found.values())
-    )
+    found = _personas(document).values()
+    return any(isinstance(item, dict) and isinstance(item.get("prompt"), str) for item in found)
 
 
 def read(document: Any, filename: str) -> list[Entry]:

@@ -78,7 +78,7 @@ def _parse(item: dict[str, Any]) -> Draft:
         capabilities=ours.get("capabilities", _capabilities(meta)),
         tags=_tags(meta),
         model=text_at(fields, "base_model_id"),
-        enabled=fields.get("is_active") is not False,
+        enabled=_enabled(fields),
         extras={NAME: item},
     )
 
@@ -93,6 +93,8 @@ def _model(form: PersonaForm) -> dict[str, Any]:
         "params": {},
         "is_active": True,
     }
+    if form.enabled != _enabled(_fields(item)):
+        _fields(item)["is_active"] = form.enabled
     if changed:
         _put(_fields(item), form, changed)
         complete(_fields(item)["meta"], form, lambda: _parse(item))
@@ -111,8 +113,10 @@ def _put(fields: dict[str, Any], form: PersonaForm, changed: frozenset[str]) -> 
         meta["tags"] = [{"name": tag} for tag in form.tags]
     if "model" in changed:
         fields["base_model_id"] = form.model
-    if "enabled" in changed:
-        fields["is_active"] = form.enabled
+
+
+def _enabled(fields: Mapping[str, Any]) -> bool:
+    return fields.get("is_active") is not False
 
 
 def _capabilities(meta: Mapping[str, Any]) -> list[str]:

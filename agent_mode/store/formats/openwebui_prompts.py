@@ -39,7 +39,7 @@ def _parse(item: dict[str, Any]) -> Draft:
     command = text_at(item, "command")
     return Draft(
         key_from=(command,),
-        # Before version 0.7 the name was called title.
+        # Early versions call the name title.
         name=text_at(item, "name") or text_at(item, "title") or command.lstrip("/"),
         prompt=prompt,
         tags=texts_at(item, "tags"),

@@ -1,0 +1,152 @@
+"""What we answer ourselves: it is Markdown, and what a persona is called must not become markup in it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_mode.chat import console
+from agent_mode.chat.commands import Grammar, parse
+from agent_mode.chat.roster import Roster
+from agent_mode.store.personas import Persona
+
+
+def persona(key: str, **fields: Any) -> Persona:
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {
+        "key": key,
+        "name": key.capitalize(),
+        "emoji": "",
+        "category": "software",
+        "prompt": "You help.",
+        "description": f"What {key} does",
+        "capabilities": (),
+        "tags": (),
+        "model": None,
+        "enabled": True,
+        "origin": "shipped",
+        "content_hash": "x",
+        "shipped_hash": "x",
+        "created_at": now,
+        "updated_at": now,
+    }
+    return Persona(**(values | fields))
+
+
+CODER = persona("coder", emoji="💻")
+WRITER = persona("writer", category="writing")
+ROSTER = Roster({"coder": CODER, "writer": WRITER}, frozenset({"coder", "writer"}))
+GRAMMAR = Grammar(ROSTER.keys)
+
+
+def say(text: str, speaker: Persona | None = CODER, *, attached: bool = False) -> str | None:
+    return console.answer(parse(text, GRAMMAR), GRAMMAR, ROSTER, speaker, "💻 Coder", attached=attached)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("!agent", "**Agent Mode**"),
+        ("!agent help", "**Agent Mode**"),
+        ("!agent list", "| `!coder` | 💻 Coder | What coder does |"),
+        ("!agent what?", "**Agent Mode**"),
+        ("!coder", "**💻 Coder** answers from now on. What coder does"),
+        ("!reset", "Back to **💻 Coder**."),
+        ("!codr fix", "did you mean `!coder`?"),
+        ("!wirter", "did you mean `!writer`?"),
+    ],
+)
+def test_what_is_answered(text: str, words: str) -> None:
+    answer = say(text)
+    assert answer is not None
+    assert words in answer
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", "!coder fix it", "!important", "!zebra x", "\\!coder", "", "color: !coder"]
+)
+def test_what_goes_to_the_llm(text: str) -> None:
+    assert say(text) is None
+
+
+def test_a_lone_command_with_an_image_goes_to_the_llm() -> None:
+    assert say("!coder", attached=True) is None
+
+
+def test_a_command_where_nobody_is_in_charge() -> None:
+    assert say("!reset", None) == "Back to **💻 Coder**."
+
+
+def test_help_names_the_prefix() -> None:
+    text = console.help_text("//")
+    assert "`//coder`" in text
+    assert "`\\//coder`" in text
+    assert "!" not in text.replace("!important", "")
+
+
+def test_list_is_ordered_and_grouped() -> None:
+    text = console.list_text(
+        [
+            persona("zed", name="zed"),
+            persona("abe", name="Abe"),
+            persona("poet", category="creative"),
+            persona("odd", category="my own"),
+        ],
+        "/",
+    )
+    assert re.findall(r"### (.*)", text) == ["Software", "Creative", "My own"]
+    assert re.findall(r"`/(\w+)`", text) == ["abe", "zed", "poet", "odd"]
+
+
+def test_list_without_anybody_tells_the_cure() -> None:
+    assert "`models`" in console.list_text([], "!")
+
+
+EVIL = "a|b\n| c `x` **d** _e_ [l](javascript:x) <img src=x onerror=y> \\| ![i](http://x/i.png)\r\n# head"
+
+
+def _unescaped(text: str) -> str:
+    """What is left of a text when its escaped characters are taken out: only that can be markup."""
+    return re.sub(r"\\.", "", text)
+
+
+def test_personas_cannot_break_the_table() -> None:
+    evil = persona("evil", name=EVIL, emoji="|", description=EVIL, category=EVIL)
+    text = console.list_text([evil, CODER], "!")
+    rows = [line for line in text.splitlines() if line.startswith("| `!")]
+    assert len(rows) == 2
+    for row in rows:
+        assert _unescaped(row).count("|") == 4
+    assert text.count("\n# ") == 0
+    for char in "<>[]*_":
+        assert char not in _unescaped(text)
+
+
+@pytest.mark.parametrize("make", [console.confirmation, lambda p: console.back_to(p.display_name)])
+def test_personas_cannot_write_markup(make: Any) -> None:
+    text = make(persona("evil", name=EVIL, description=EVIL))
+    assert "\n" not in text
+    plain = _unescaped(text)
+    assert plain.count("**") == 2
+    for char in "<>[]_`|":
+        assert char not in plain
+
+
+@given(st.text())
+def test_any_cell_is_one_line_of_plain_text(text: str) -> None:
+    made = console.cell(text)
+    assert len(made.splitlines()) <= 1
+    assert not set("\\`*_[]<>|") & set(_unescaped(made))
+    # Nothing is lost but the shape of the white space.
+    assert re.sub(r"\\(.)", r"\1", made) == " ".join(text.split())
+
+
+def test_did_you_mean_tells_how_to_go_on() -> None:
+    text = console.did_you_mean("codr", "coder", "!")
+    for words in ("`!codr`", "`!coder`", "Nothing was sent", "`\\!codr`", "`!agent list`"):
+        assert words in text
