@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 
 from pydantic import ValidationError
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("serve", help="run the Pipelines server with Agent Mode in it")
     cli.add_commands(commands)
     chosen = parser.parse_args(arguments)
+    os.umask(0o077)  # valves hold keys, the database holds who talks to whom
     try:
         settings = get_settings()
         if chosen.command == "serve":

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """All settings of the process. Names of the environment variables are the aliases.
 
-    The five without the `AGENT_MODE_` prefix are names that operators of Open WebUI already use.
+    Those without the `AGENT_MODE_` prefix are names that operators of Open WebUI already use.
     """
 
     model_config = SettingsConfigDict(

@@ -201,7 +201,9 @@ class PersonaValves(CommandValves):
     llm_base_url: str | None = Field(
         None, description="LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
     )
-    llm_api_key: str | None = secret("LLM: key. None: OPENAI_API_KEY of the server")
+    llm_api_key: str | None = secret(
+        "LLM: key. None: OPENAI_API_KEY, unless llm_base_url names another provider"
+    )
     llm_model: str | None = Field(
         None, description="LLM: model for personas that name none. None: AGENT_MODE_MODEL, else the first"
     )

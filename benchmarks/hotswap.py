@@ -19,6 +19,7 @@ from typing import Any
 
 from agent_mode.chat.hotswap import Call, rewrite
 from agent_mode.chat.runtime import Runtime
+from agent_mode.observe import logs
 from agent_mode.settings import Settings
 from agent_mode.store.personas import PersonaForm
 from agent_mode.valves import HotswapValves
@@ -47,7 +48,7 @@ def request(number: int, text: str, parent: str | None, history: list[dict[str, 
 
 async def measure(runtime: Runtime, name: str, text: str, goal: float, messages: int = 2) -> None:
     """Prints the median and the 95th percentile of one case."""
-    valves = HotswapValves()
+    valves = HotswapValves.model_validate({})
     history = [
         {"role": ("user", "assistant")[n % 2], "content": f"This is message {n} of the chat."}
         for n in range(messages)
@@ -74,14 +75,15 @@ async def add_personas(runtime: Runtime, count: int) -> None:
             category="everyday",
             prompt="You are one of many.",
             description="One of many.",
-            capabilities=[],
-            tags=[],
+            capabilities=(),
+            tags=(),
         )
         await runtime.persona_store.save(form)
     await runtime.personas.load(runtime.persona_store)
 
 
 async def run() -> None:
+    logs.configure()
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder:
         runtime = await Runtime.open(Settings(data_dir=Path(folder)))  # pyright: ignore[reportCallIssue]

@@ -22,7 +22,7 @@ find_python() {
     "Install one (Debian and Ubuntu: apt install python3 python3-venv), or let PYTHON name it."
 }
 
-# ensure_venv FOLDER LOCK...
+# ensure_venv FOLDER LOCK...  (a lock names every package there is to install, so pip need not look for more)
 ensure_venv() {
   local folder="$1" python digest
   shift
@@ -34,7 +34,7 @@ ensure_venv() {
   "$python" -m venv "$folder" || fail "The virtual environment could not be made." \
     "On Debian and Ubuntu: apt install python3-venv"
   for lock in "$@"; do
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock" ||
       fail "The dependencies could not be installed." \
         "pip says why above; most often the package index is not reachable. Run the same command again then."
   done

@@ -11,7 +11,7 @@ from agent_mode.chat import browser, console, desk, hotswap, sequence
 from agent_mode.chat.commands import comes_with_attachment
 from agent_mode.chat.notes import note
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import Scene, Speaker, connection_for
+from agent_mode.chat.scene import Scene, Speaker, connection_for, refusal
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
@@ -107,6 +107,8 @@ async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
 async def _words(scene: Scene, persona: Persona | None, back: str) -> str | None:
     """What we answer ourselves; None when an LLM is to answer."""
     command = scene.said.console
+    if refused := await refusal(scene.runtime, scene.turn.user, scene.said, scene.roster):
+        return refused
     if command is not None and command.kind in desk.KINDS:
         return await desk.act(scene.runtime, command, scene.turn.user, scene.grammar)
     attached = comes_with_attachment(scene.turn.messages)

@@ -12,15 +12,16 @@ from typing import Any
 
 from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
-from agent_mode.chat.commands import Grammar, comes_with_attachment, message_text, parse
+from agent_mode.chat.commands import Grammar, Parsed, comes_with_attachment, message_text, parse
 from agent_mode.chat.notes import keep_persona, note
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import recall
-from agent_mode.chat.switching import bindings, detect_agent_switch, plan_turn
+from agent_mode.chat.scene import recall, refusal
+from agent_mode.chat.switching import Detection, bindings, detect_agent_switch, plan_turn
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts.reset import Identity
+from agent_mode.store.personas import Persona
 from agent_mode.store.users import UserSettings
 from agent_mode.valves import HotswapValves
 
@@ -83,57 +84,101 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
         bound=bindings(messages, grammar).get(context.place or 1),
         opening=_opening(theirs, valves, roster),
     )
+    scene = _Scene(runtime, call, context, user, grammar, said, detection, roster)
+    if refused := await refusal(runtime, user, said, roster):
+        return await _say(scene, refused)
+    keep_persona(runtime, user, theirs, said)
     persona = roster.get(detection.current)
     attached = comes_with_attachment(messages)
     words = console.answer(said, grammar, roster, persona, model, attached=attached)
     if words is not None or said.several or said.console:
-        if await _may_use_console(runtime, user):
-            context = context_of(body, text, model)
-            return {**body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
-        if said.console and said.console.kind in desk.KINDS:
-            words = await desk.act(runtime, said.console, user, grammar)
-        return _print_exactly(body, words or NO_CONSOLE)
-    keep_persona(runtime, user, theirs, said)
+        return await _say(scene, words)
     if persona is None and (not detection.is_switch or detection.previous is None):
         return body  # nobody of ours is in charge, and nobody was
-    before = roster.get(detection.previous) if detection.previous else None
+    return _speak_as(scene, persona, valves)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What was found out about an inlet call."""
+
+    runtime: Runtime
+    call: Call
+    context: TurnContext
+    user: User
+    grammar: Grammar
+    said: Parsed
+    detection: Detection
+    roster: Roster
+
+    @property
+    def model(self) -> str:
+        return str(self.call.body["model"])
+
+    def note(self, voice: str | None = None) -> None:
+        persona = self.roster.get(self.detection.current)
+        note(
+            self.runtime,
+            self.context,
+            agent=self.detection.current,
+            name=persona.name if persona else self.model,
+            ui_agent=self.model,
+            ui_since=self.detection.ui_since,
+            count=len(self.call.body["messages"]),
+            voice=voice,
+            user_id=self.user.id,
+            reset=self.said.resets,
+        )
+
+
+def _speak_as(scene: _Scene, persona: Persona | None, valves: HotswapValves) -> dict[str, Any]:
+    """The request in which the picked model speaks as the persona; None: as itself again."""
+    detection, body = scene.detection, scene.call.body
+    before = scene.roster.get(detection.previous) if detection.previous else None
     plan = plan_turn(
-        messages,
+        body["messages"],
         identity(persona) if persona else PLAIN,
         identity(before) if before else None,
-        runtime.strategies.select(model).strategy,
-        runtime.templates,
-        grammar,
+        scene.runtime.strategies.select(scene.model).strategy,
+        scene.runtime.templates,
+        scene.grammar,
         switched=detection.is_switch,
         policy=None if valves.history_policy == "strategy" else valves.history_policy,
     )
-    note(
-        runtime,
-        context,
-        agent=detection.current,
-        name=persona.name if persona else model,
-        ui_agent=model,
-        ui_since=detection.ui_since,
-        count=len(messages),
-        user_id=user.id,
-        reset=said.resets,
-    )
+    scene.note()
     if detection.is_switch:
         log.info(
             "persona switched",
-            user_id=call.user.get("id"),
-            chat_id=context.chat_id,
+            user_id=scene.user.id,
+            chat_id=scene.context.chat_id,
             persona=detection.current,
             previous=detection.previous,
-            model=model,
+            model=scene.model,
             strategy=plan.report.strategy,
             template=plan.report.template,
         )
-    return {
-        **body,
-        "messages": plan.messages,
-        "metadata": _with_integration(body, context, detection.current if persona else None),
-    }
+    if valves.debug or scene.runtime.settings.debug:
+        log.info("prompt", model=scene.model, messages=plan.messages)
+    metadata = _with_integration(body, scene.context, persona)
+    return {**body, "messages": plan.messages, "metadata": metadata}
+
+
+async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
+    """The request in which we answer: our console model, or for want of access the picked model for us.
+
+    Without access to the console model the request would fail; the picked model can say our words.
+    """
+    runtime, call, user = scene.runtime, scene.call, scene.user
+    if await _may_use_console(runtime, user):
+        context = context_of(call.body, _last_text(call.body["messages"]), scene.model)
+        return {**call.body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
+    command = scene.said.console
+    if command is not None and command.kind in desk.KINDS:
+        words = await desk.act(runtime, command, user, scene.grammar)
+    scene.note(voice=scene.detection.previous)
+    order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
+    messages = [{"role": "system", "content": order}, {"role": "user", "content": words or NO_CONSOLE}]
+    return {**call.body, "messages": messages}
 
 
 def _usable(messages: Any) -> bool:
@@ -152,12 +197,14 @@ def _done(body: dict[str, Any], context: TurnContext) -> bool:
     return isinstance(mark, dict) and mark.get("message_id") == context.message_id
 
 
-def _with_integration(body: dict[str, Any], context: TurnContext, persona: str | None) -> dict[str, Any]:
+def _with_integration(body: dict[str, Any], context: TurnContext, persona: Persona | None) -> dict[str, Any]:
     metadata = body.get("metadata")
     known = metadata if isinstance(metadata, dict) else {}
     mark = {
         "agent_hotswap_active": persona is not None,
-        "active_persona": persona,
+        "active_persona": persona.key if persona else None,
+        "active_persona_name": persona.name if persona else None,
+        "per_model_active": context.place is not None,
         "message_id": context.message_id,
     }
     return {**known, INTEGRATION_KEY: mark}
@@ -167,15 +214,6 @@ def _opening(settings: UserSettings, valves: HotswapValves, roster: Roster) -> s
     """The persona that opens this user's new chats, if they want that and it still exists."""
     wanted = valves.persistent_persona if settings.persistence is None else settings.persistence
     return settings.persona if wanted and settings.persona and roster.get(settings.persona) else None
-
-
-def _print_exactly(body: dict[str, Any], words: str) -> dict[str, Any]:
-    """Without access to the console model the request would fail; the picked model can say our words."""
-    order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
-    return {
-        **body,
-        "messages": [{"role": "system", "content": order}, {"role": "user", "content": words}],
-    }
 
 
 async def _may_use_console(runtime: Runtime, user: User) -> bool:

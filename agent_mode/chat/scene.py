@@ -13,9 +13,10 @@ from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, Memory, bindings, detect_agent_switch, plan_turn
-from agent_mode.chat.turn import Turn, TurnContext
+from agent_mode.chat.turn import Turn, TurnContext, User
 from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections
+from agent_mode.llm.client import OWN_PREFIX
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts.reset import SwitchPlan, instructions_only
@@ -141,7 +142,7 @@ class Scene:
                 template=plan.report.template,
                 duration_ms=round(self.looked_ms + (time.perf_counter() - started) * 1000, 2),
             )
-        if self.valves.debug:
+        if self.valves.debug or self.runtime.settings.debug:
             log.info("prompt", model=model, messages=plan.messages)
         return Job(connection, model, plan.messages, self.turn.params, self.turn.stream, self.facts)
 
@@ -226,6 +227,21 @@ async def recall(runtime: Runtime, context: TurnContext, requested: str) -> Memo
     if parent is not None and parent.ui_agent != requested and parent.user_message_id:
         sibling = await sessions.sibling(parent.user_message_id, requested)
     return Memory(parent, sibling)
+
+
+async def refusal(runtime: Runtime, user: User, said: Parsed, roster: Roster) -> str | None:
+    """Why a persona that the message calls may not be called; None if all may.
+
+    Whom Open WebUI keeps from a model must not reach it by `!key` either. Without a service key there is
+    nobody to ask, and every offered persona is open to all.
+    """
+    if user.admin or user.id is None:
+        return None
+    for key in dict.fromkeys(command.key for command in said.commands if command.kind in ("persona", "bind")):
+        persona = roster.get(key) if key else None
+        if persona and await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}") is False:
+            return f"You may not use {persona.display_name} here. Ask an admin for access to that model."
+    return None
 
 
 def connection_for(runtime: Runtime, valves: PersonaValves) -> connections.Connection:

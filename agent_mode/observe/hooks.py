@@ -97,7 +97,7 @@ class PersonaChanged(Event):
 
     name: ClassVar[str] = "persona.changed"
     persona: str
-    reason: Literal["created", "updated", "deleted", "rolled_back"]
+    reason: Literal["created", "updated", "deleted"]
 
 
 EVENTS: dict[str, type[Event]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -61,7 +60,6 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(json=settings.log_format == "json", debug=settings.debug)
     Webhooks(settings.webhook_targets(), settings.webhook_secret)  # refuses what cannot work
-    os.umask(0o077)  # valves hold keys, the database holds chats' facts
     folder = prepare.data_dir(settings)
     key = prepare.connection_key(settings, folder)
     _refuse_default_key(key, settings.host)

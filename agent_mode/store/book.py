@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent_mode.observe.hooks import PersonaChanged, hooks
 from agent_mode.store.personas import Persona, PersonaStore
 
 
@@ -62,5 +63,19 @@ class PersonaBook:
         """
         if await store.revision() == self.version:
             return False
+        before = self._page.by_key
         await self.load(store)
+        _tell(before, self._page.by_key)
         return True
+
+
+def _tell(before: dict[str, Persona], after: dict[str, Persona]) -> None:
+    """Tells other plug-ins what changed, whichever process changed it."""
+    for key in {*before, *after}:
+        old, new = before.get(key), after.get(key)
+        if old is None:
+            hooks.emit(PersonaChanged(persona=key, reason="created"))
+        elif new is None:
+            hooks.emit(PersonaChanged(persona=key, reason="deleted"))
+        elif old.content_hash != new.content_hash:
+            hooks.emit(PersonaChanged(persona=key, reason="updated"))

@@ -89,9 +89,7 @@ def test_an_error_is_readable(server: Server, webui: OpenWebUI, model: str) -> N
 
 
 @pytest.mark.parametrize("model", CASES)
-def test_an_error_without_streaming(
-    server: Server, webui: OpenWebUI, provider: Provider, model: str
-) -> None:
+def test_an_error_without_streaming(server: Server, webui: OpenWebUI, provider: Provider, model: str) -> None:
     server.set_valves(llm_model=model)
 
     answer = webui.chat().ask("Hi", CODER, stream=False)
@@ -147,11 +145,15 @@ def test_a_name_that_does_not_resolve(server: Server, webui: OpenWebUI) -> None:
 
     answer = webui.chat().ask("Hi", CODER)
 
-    check(answer, Case("The model provider at http://no-such-host.invalid/v1 cannot be reached", "base URL", ""))
+    check(
+        answer, Case("The model provider at http://no-such-host.invalid/v1 cannot be reached", "base URL", "")
+    )
 
 
 def test_the_key_is_never_shown(server: Server, webui: OpenWebUI, provider: Provider) -> None:
-    leak = {"error": {"message": f"Key {provider.key} (Bearer {provider.key}) is over quota; see sk-abcdefgh123"}}
+    leak = {
+        "error": {"message": f"Key {provider.key} (Bearer {provider.key}) is over quota; see sk-abcdefgh123"}
+    }
     errors = []
     for status in (401, 429, 500, 400):
         provider.script(Reply(raw=json.dumps(leak).encode(), status=status, content_type="application/json"))
@@ -167,7 +169,15 @@ def test_the_key_is_never_shown(server: Server, webui: OpenWebUI, provider: Prov
 
 
 def test_broken_json_in_place_of_a_stream(server: Server, webui: OpenWebUI, provider: Provider) -> None:
-    for raw in (b'{"choices": [{"mess', b"[" * 100_000, b"\xff\xfe", b"null", b"[]", b'{"choices": []}', b"{}"):
+    for raw in (
+        b'{"choices": [{"mess',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b'{"choices": []}',
+        b"{}",
+    ):
         provider.script(Reply(raw=raw, content_type="application/json"))
 
         check(webui.chat().ask("Hi", CODER), CASES["stub-html"])
@@ -242,7 +252,9 @@ def test_a_silent_provider_is_given_up(fleet: dict[Kind, Server], provider: Prov
     for (server, model, stream), (answer, seconds) in zip(cases, results, strict=True):
         where = f"{server.kind} {model} stream={stream}"
         assert 4.5 < seconds < 8, where
-        check(answer, Case("The model provider sent nothing for 5 seconds.", "read_timeout", "provider_timeout"))
+        check(
+            answer, Case("The model provider sent nothing for 5 seconds.", "read_timeout", "provider_timeout")
+        )
         if model == "stub-stall":
             assert answer.text == "Still here", where
         assert any("code=provider_timeout" in record for record in server.records()), where
@@ -250,7 +262,9 @@ def test_a_silent_provider_is_given_up(fleet: dict[Kind, Server], provider: Prov
 
 
 @pytest.mark.parametrize("server", params(OURS, STOCK, OLD), indirect=True)
-def test_a_model_that_leads_back_to_us_is_refused(server: Server, webui: OpenWebUI, provider: Provider) -> None:
+def test_a_model_that_leads_back_to_us_is_refused(
+    server: Server, webui: OpenWebUI, provider: Provider
+) -> None:
     server.set_valves(llm_model="personas.coder")
     check(webui.chat().ask("Hi", CODER), Case("The model “personas.coder” leads back", "llm_model", ""))
 

@@ -69,8 +69,33 @@ TARGETS = {
     "/hotswap/filter/inlet": (INLET, 1),
     "/personas/valves/update": (VALVES, 2),
 }
-WORDS = ("", "x", "user", "system", "!", "!writer", "!agent list", "{{x}}", "\x00", "\ud800", "‮", "👩‍👩‍👧", "None")
-IDS = ("", "personas", "personas.", ".coder", "personas.nobody", "hotswap", "probe.x", "../x", "x" * 300, "\udfff")
+WORDS = (
+    "",
+    "x",
+    "user",
+    "system",
+    "!",
+    "!writer",
+    "!agent list",
+    "{{x}}",
+    "\x00",
+    "\ud800",
+    "‮",
+    "👩‍👩‍👧",
+    "None",
+)
+IDS = (
+    "",
+    "personas",
+    "personas.",
+    ".coder",
+    "personas.nobody",
+    "hotswap",
+    "probe.x",
+    "../x",
+    "x" * 300,
+    "\udfff",
+)
 
 
 def nasty(rng: random.Random) -> Any:

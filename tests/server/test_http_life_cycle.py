@@ -35,12 +35,12 @@ BROKEN = "this is no Python\n"
 
 
 @pytest.fixture(scope="module")
-def ground(provider_process: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Kind, Server]]:
+def ground(
+    provider_process: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Kind, Server]]:
     """Servers of their own, since these tests take them apart."""
     home = tmp_path_factory.mktemp("life")
-    servers = {
-        kind: make(kind, home / kind.name, provider_process.base_url) for kind in KINDS if kind.python
-    }
+    servers = {kind: make(kind, home / kind.name, provider_process.base_url) for kind in KINDS if kind.python}
     with running(*servers.values()):
         yield servers
 
@@ -105,7 +105,9 @@ def test_reloading_leaves_nothing_behind(server: Server) -> None:
 def test_uploading_others_leaves_ours_alone(server: Server) -> None:
     before = settled(server)["instances"]
 
-    assert server.upload("another.py", (server.pipelines_dir / "bystander.py").read_bytes()).status_code == 200
+    assert (
+        server.upload("another.py", (server.pipelines_dir / "bystander.py").read_bytes()).status_code == 200
+    )
     works(server)
     assert "another" in OpenWebUI(server).models()
     assert server.request("DELETE", "/pipelines/delete", json={"id": "another"}).status_code == 200

@@ -49,7 +49,9 @@ def test_list_is_narrowed_by_a_valve(server: Server, webui: OpenWebUI) -> None:
 
     offered = {key.removeprefix("personas.") for key in webui.models() if key.startswith("personas.")}
 
-    assert offered - HELPERS == {"coder"} | {key for key, p in CATALOGUE.items() if p["category"] == "writing"}
+    assert offered - HELPERS == {"coder"} | {
+        key for key, p in CATALOGUE.items() if p["category"] == "writing"
+    }
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])

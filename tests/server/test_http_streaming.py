@@ -101,7 +101,12 @@ def test_tool_results_reach_the_provider(server: Server, webui: OpenWebUI, provi
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     first = webui.inlet(
         CODER,
-        {"model": CODER, "stream": True, "messages": [{"role": "user", "content": "Weather?"}], "metadata": {}},
+        {
+            "model": CODER,
+            "stream": True,
+            "messages": [{"role": "user", "content": "Weather?"}],
+            "metadata": {},
+        },
     )
     first.pop("metadata")
     messages = [
@@ -159,7 +164,15 @@ def test_no_form_of_an_event_passes(webui: OpenWebUI, provider: Provider) -> Non
         [{"event": EVIL_EVENT}],
         "event",
     ]
-    prefixes = ["data: ", "data:", "\ufeffdata: ", "event: status\ndata: ", "\rdata: ", "data: \u2028", "\x0bdata: "]
+    prefixes = [
+        "data: ",
+        "data:",
+        "\ufeffdata: ",
+        "event: status\ndata: ",
+        "\rdata: ",
+        "data: \u2028",
+        "\x0bdata: ",
+    ]
     hello = {"choices": [{"index": 0, "delta": {"content": "Hello"}}]}
     request = {"model": CODER, "messages": [{"role": "user", "content": "Hi"}]}
     for prefix, chunk in itertools.product(prefixes, chunks):
@@ -251,7 +264,13 @@ def test_parameters_go_to_the_provider_and_ours_do_not(server: Server, provider:
         "stream_options": {"include_usage": True},
         "x_vendor": {"a": [1, None]},
     }
-    internal = {"features": {"web_search": True}, "chat_id": "c", "session_id": "s", "id": "m", "tool_ids": []}
+    internal = {
+        "features": {"web_search": True},
+        "chat_id": "c",
+        "session_id": "s",
+        "id": "m",
+        "tool_ids": [],
+    }
 
     answer = ask(server, "stub", **extra, **internal)
 

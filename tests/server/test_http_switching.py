@@ -422,7 +422,9 @@ def test_the_session_is_recorded(server: Server, webui: OpenWebUI) -> None:
     chat.ask("Go on")
     query = "select active_agent, ui_agent, agent_history from session where chat_id = ?"
 
-    assert eventually(lambda: rows(server, "select 1 from answer where message_id = ?", chat.metadata["message_id"]))
+    assert eventually(
+        lambda: rows(server, "select 1 from answer where message_id = ?", chat.metadata["message_id"])
+    )
     assert eventually(lambda: rows(server, query, chat.id)[0][0] == "writer")
     ((active, picked, history),) = rows(server, query, chat.id)
 

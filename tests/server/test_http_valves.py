@@ -62,7 +62,9 @@ def test_strings_become_numbers_and_switches(server: Server, defaults: dict[str,
     }
 
 
-@pytest.mark.parametrize("value", [None, "", "   ", "abc", [], {}, [1, "x"], {"a": 1}, -1e300, "1e400", "\x00", "x\ud800"])
+@pytest.mark.parametrize(
+    "value", [None, "", "   ", "abc", [], {}, [1, "x"], {"a": 1}, -1e300, "1e400", "\x00", "x\ud800"]
+)
 def test_any_value_in_every_field_is_survived(server: Server, defaults: dict[str, Any], value: Any) -> None:
     saved = post(server, dict.fromkeys(defaults, value))
 
