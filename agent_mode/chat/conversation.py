@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
+from agent_mode.agents import selector
 from agent_mode.agents.engine import Embed, Event, Failure, Job, Status, Text
 from agent_mode.agents.persona import PersonaEngine
 from agent_mode.chat import browser, console, desk, hotswap, sequence
 from agent_mode.chat.commands import comes_with_attachment
-from agent_mode.chat.notes import note
+from agent_mode.chat.notes import Why, note
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import Scene, Speaker, connection_for, refusal
 from agent_mode.chat.turn import Turn
@@ -20,6 +22,10 @@ from agent_mode.store.personas import Persona
 from agent_mode.valves import PersonaValves
 
 log = get_logger(__name__)
+
+AUTO_KEY = "auto"
+AUTO_NAME = "🧭 Auto"
+"""The model that chooses a persona by itself."""
 
 
 async def respond(
@@ -64,13 +70,16 @@ async def _begin(
     scene = await Scene.look(runtime, turn, requested, valves, facts)
     if requested == hotswap.CONSOLE_KEY:
         return await _console_turn(scene)
+    if scene.detection.current == AUTO_KEY:
+        return _auto_turn(scene)
     speaker = scene.speaker()
     back = scene.roster.get(requested) or speaker.persona
     words = await _words(scene, speaker.persona, back.display_name)
     if words is not None:
-        _remember(scene, speaker, voice=scene.detection.previous)
+        _remember(scene, speaker.persona.key, speaker.persona.name, voice=scene.detection.previous)
         return _own_words(scene, words)
-    _remember(scene, speaker)
+    reason = "user_switch" if speaker.note is None else "system_default"
+    _remember(scene, speaker.persona.key, speaker.persona.name, reason=reason)
     if steps := sequence.steps_in(scene, requested):
         return sequence.perform(scene, steps)
     detection = speaker.detection
@@ -80,6 +89,32 @@ async def _begin(
     return engine.run(job)
 
 
+async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
+    """A turn of the model `auto` in which nobody is in charge yet: the LLM chooses who answers."""
+    words = await _words(scene, None, AUTO_NAME)
+    if words is not None:
+        _remember(scene, AUTO_KEY, AUTO_NAME, voice=scene.detection.previous)
+        async with aclosing(_own_words(scene, words)) as events:
+            async for event in events:
+                yield event
+        return
+    yield Status("Choosing who answers…", done=False)
+    runtime = scene.runtime
+    connection = connection_for(runtime, scene.valves)
+    model = await runtime.llm.choose_model(connection, None)
+    personas = list(scene.roster.by_key.values())
+    chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
+    previous = scene.detection.previous
+    switched = previous is not None and previous != chosen.key
+    scene.detection = replace(scene.detection, current=chosen.key, is_switch=switched)
+    _remember(scene, chosen.key, chosen.name, reason="auto_suggestion")
+    yield Status(f"{chosen.display_name} answers")
+    job = await scene.job(chosen, previous=previous, switched=switched)
+    async with aclosing(PersonaEngine(runtime.llm).run(job)) as events:
+        async for event in events:
+            yield event
+
+
 async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     """A turn that the filter gave us from another model: answered by us, or spoken through that model."""
     via = scene.turn.context.via or scene.requested
@@ -87,18 +122,9 @@ async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     steps = sequence.steps_in(scene, via)
     words = await _words(scene, persona, via)
     asked = words is None and bool(steps)
-    note(
-        scene.runtime,
-        scene.turn.context,
-        agent=scene.detection.current,
-        name=persona.name if persona else via,
-        ui_agent=via,
-        ui_since=scene.detection.ui_since,
-        count=len(scene.turn.messages),
-        voice=None if asked else scene.detection.previous,
-        user_id=scene.turn.user.id,
-        reset=scene.said.resets,
-    )
+    current = scene.detection.current
+    voice = None if asked else scene.detection.previous
+    _remember(scene, current, persona.name if persona else via, voice=voice)
     if asked:
         return sequence.perform(scene, steps)
     return _own_words(scene, words or console.help_text(scene.grammar.prefix))
@@ -156,17 +182,20 @@ def _who_speaks(scene: Scene, speaker: Speaker) -> str:
     return f"{name} takes over" if speaker.detection.is_switch else name
 
 
-def _remember(scene: Scene, speaker: Speaker, voice: str | None = None) -> None:
+def _remember(
+    scene: Scene, agent: str, name: str, *, voice: str | None = None, reason: Why = "user_switch"
+) -> None:
+    """Notes who answers this turn; `voice`: whose the replies above are, when we answer ourselves."""
     note(
         scene.runtime,
         scene.turn.context,
-        agent=speaker.persona.key,
-        name=speaker.persona.name,
-        ui_agent=scene.requested,
+        agent=agent,
+        name=name,
+        ui_agent=scene.turn.context.via or scene.requested,
         ui_since=scene.detection.ui_since,
         count=len(scene.turn.messages),
         voice=voice,
         user_id=scene.turn.user.id,
         reset=scene.said.resets,
-        reason="user_switch" if speaker.note is None else "system_default",
+        reason=reason,
     )

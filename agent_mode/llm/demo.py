@@ -69,6 +69,8 @@ def answer(payload: dict[str, Any]) -> str:
     """What the demo model says to these messages."""
     texts = [(str(m.get("role")), _text(m)) for m in payload.get("messages", []) if isinstance(m, dict)]
     asked = next((text for role, text in reversed(texts) if role == "user"), "")
+    if choice := _choice(asked):
+        return choice
     if asked.lstrip().startswith("### Task:") and (answered := _task_answer(asked)):
         return answered
     asked = _OTHERS.sub("", _PIVOT.sub("", _BLOCK.sub("", asked))).strip()
@@ -81,6 +83,17 @@ def answer(payload: dict[str, Any]) -> str:
         f"I am the built-in **demo model**. I was told to be {who}{role}, and you asked:\n\n"
         f"> {quoted.replace(chr(10), chr(10) + '> ') or '(nothing)'}\n\n{CONNECT}"
     )
+
+
+def _choice(prompt: str) -> str | None:
+    """The answer to LlamaIndex's selector: the choice that shares most words with the question."""
+    question = re.search(r"most relevant to the question: '(.*)'", prompt, re.DOTALL)
+    if question is None or not prompt.startswith("Some choices are given below"):
+        return None
+    words = set(re.findall(r"\w{4,}", question[1].lower()))
+    choices = re.findall(r"^\((\d+)\) (.*)$", prompt, re.MULTILINE)
+    best = max(choices, key=lambda choice: len(words & set(re.findall(r"\w{4,}", choice[1].lower()))))
+    return json.dumps([{"choice": int(best[0]), "reason": "It shares most words with the question."}])
 
 
 def _task_answer(prompt: str) -> str | None:

@@ -26,6 +26,10 @@ BROWSER_PATH = "/personas"
 _CHAT_PATHS = frozenset({"/chat/completions", "/v1/chat/completions"})
 _MODEL_PATHS = frozenset({"/models", "/v1/models"})
 _FILTER_PATH = re.compile(r"(?:/v1)?/([^/]+)/filter/(inlet|outlet)")
+_VALVES_PATH = re.compile(r"(?:/v1)?/[^/]+/valves/update")
+
+MAX_DEPTH = 100
+"""How deeply a body may be nested: far more than any chat is, far less than what Python can write again."""
 
 
 class Layer:
@@ -79,6 +83,10 @@ class Layer:
             await self._chat(scope, headers, receive, send)
         elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
             await self._filter(match[1], match[2], scope, receive, send)
+        elif method == "POST" and _VALVES_PATH.fullmatch(path):
+            raw = await self._read(receive)
+            _check_for_upstream(_json(raw))
+            await self.app(scope, _replay(raw, receive), send)
         elif method == "GET" and path in _MODEL_PATHS:
             await self._models(scope, receive, send)
         elif method == "GET" and path == BROWSER_PATH:
@@ -95,6 +103,7 @@ class Layer:
         body = _json(raw)
         found = upstream.pipeline_of(body["model"]) if _has_model(body) else None
         if found is None or not isinstance(found[0], NativePipeline):
+            _check_for_upstream(body)
             await self.app(scope, _replay(raw, receive), send)
             return
         turn = Turn.parse(body, headers, secret=self._key)
@@ -200,7 +209,10 @@ def _no_constant(name: str) -> Any:
 
 def _json(raw: bytes) -> Any:
     try:
-        return json.loads(raw, parse_constant=_no_constant)
+        body = json.loads(raw.decode(), parse_constant=_no_constant)  # as bytes, UTF-16 would pass
+        if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH or _is_flat(body):
+            return body
+        reason = "it is nested too deeply"
     except RecursionError:
         reason = "it is nested too deeply"
     except ValueError as error:
@@ -208,6 +220,29 @@ def _json(raw: bytes) -> Any:
     raise RequestError(
         f"The request body is not JSON: {reason}.", hint="Send a JSON object in UTF-8.", field="body"
     )
+
+
+def _is_flat(body: Any) -> bool:
+    """Whether no more than `MAX_DEPTH` lists and objects are inside one another."""
+    level = [body]
+    for _ in range(MAX_DEPTH):
+        inner = (outer.values() if isinstance(outer, dict) else outer for outer in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return True
+    return False
+
+
+def _check_for_upstream(body: Any) -> None:
+    """Upstream's refusals quote the body, and it answers 500 if that cannot be written."""
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise RequestError(
+            "The request body holds half a character, or a number too large.",
+            hint="Send whole characters in UTF-8, and finite numbers.",
+            field="body",
+        ) from error
 
 
 def _replay(raw: bytes, receive: Receive) -> Receive:

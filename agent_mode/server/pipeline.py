@@ -6,10 +6,11 @@ import logging
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
+from agent_mode.agents import selector
 from agent_mode.agents.engine import Event
 from agent_mode.chat import hotswap
 from agent_mode.chat.commands import message_text
-from agent_mode.chat.conversation import respond
+from agent_mode.chat.conversation import AUTO_KEY, AUTO_NAME, respond
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import CONTEXT_KEY, Turn, context_of, pack
 from agent_mode.errors import AgentModeError, RequestError
@@ -97,6 +98,8 @@ class PersonaManifold(AgentPipeline):
         known = (roster, host.filters)
         if self._listed[0] != known:
             models = [{"id": p.key, "name": p.display_name} for p in roster.by_key.values()]
+            if selector.is_available():
+                models.append({"id": AUTO_KEY, "name": AUTO_NAME})
             if host.filters:
                 models.append({"id": hotswap.CONSOLE_KEY, "name": hotswap.CONSOLE_NAME})
             self._listed = (known, models)
@@ -110,6 +113,9 @@ class PersonaManifold(AgentPipeline):
         if model == hotswap.CONSOLE_KEY:
             description = "Answers commands that are typed in other models. No need to pick it."
             return {"info": {"meta": {"hidden": True, "description": description}}}
+        if model == AUTO_KEY:
+            description = "Reads your first message and lets the persona answer that fits it best."
+            return {"tags": [{"name": "Persona"}], "info": {"meta": {"description": description}}}
         persona = host.runtime.rosters.offered(self.valves.models).get(model) if host.ready else None
         if persona is None:
             return {}
