@@ -101,9 +101,13 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     yield Status("Choosing who answers…", done=False)
     runtime = scene.runtime
     connection = connection_for(runtime, scene.valves)
-    model = await runtime.llm.choose_model(connection, None)
     personas = list(scene.roster.by_key.values())
-    chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
+    try:
+        model = await runtime.llm.choose_model(connection, None)
+        chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
+    except AgentModeError:
+        yield Status("Nobody could be chosen")  # closes the line above, which would spin for ever
+        raise
     previous = scene.detection.previous
     switched = previous is not None and previous != chosen.key
     scene.detection = replace(scene.detection, current=chosen.key, is_switch=switched)

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -45,6 +46,44 @@ _NOT_CHAT = (
     "transcribe",
     "rerank",
 )
+
+
+@dataclass(slots=True)
+class _Progress:
+    received: bool = False
+    """Whether anything of the answer came: after that nothing is sent again."""
+
+
+class _StaleConnection(Exception):
+    """The connection was closed before anything came over it; `error` is what to say if it stays so."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _readable(connection: Connection, progress: _Progress) -> Iterator[None]:
+    """Turns what the HTTP client and the parser raise into readable errors.
+
+    Raises:
+        _StaleConnection: worth another try.
+        ProviderError: not.
+    """
+    try:
+        yield
+    except aiohttp.ClientConnectorError as error:
+        raise failures.unreachable(connection, str(error.os_error)) from error
+    except (*_STALE, aiohttp.ClientPayloadError) as error:
+        if progress.received:
+            raise failures.broken_stream(repr(error)) from error
+        raise _StaleConnection(failures.unreachable(connection, type(error).__name__)) from error
+    except TimeoutError as error:
+        raise failures.timed_out(connection, error) from error
+    except aiohttp.ClientError as error:
+        raise failures.unreachable(connection, type(error).__name__) from error
+    except (ValueError, RecursionError) as error:
+        raise _no_completion(None) from error
 
 
 class LlmClient:
@@ -92,44 +131,33 @@ class LlmClient:
     ) -> AsyncGenerator[bytes, None]:
         body = _encoded(payload)
         for attempt in range(RETRIES + 1):
-            received = False
+            progress = _Progress()
             try:
-                async with (
-                    Silence(connection.read_timeout) as silence,
-                    self._post(connection, body) as response,
-                ):
-                    await self._check(response, connection, payload)
-                    if response.content_type == "application/json":
-                        yield _as_chunks(await response.json(), facts)
-                        return
-                    reader = SseReader(facts)
-                    async for data in response.content.iter_any():
-                        received = True
-                        if block := reader.feed(data):
-                            silence.pause()
+                with _readable(connection, progress):
+                    async with (
+                        Silence(connection.read_timeout) as silence,
+                        self._post(connection, body) as response,
+                    ):
+                        await self._check(response, connection, payload)
+                        if response.content_type == "application/json":
+                            yield _as_chunks(await response.json(), facts)
+                            return
+                        reader = SseReader(facts)
+                        async for data in response.content.iter_any():
+                            progress.received = True
+                            if block := reader.feed(data):
+                                silence.pause()
+                                yield block
+                            silence.broken()
+                        if block := reader.close():
                             yield block
-                        silence.broken()
-                    if block := reader.close():
-                        yield block
-                    return
+                        return
+            except _StaleConnection as stale:
+                self._send_again(attempt, stale)
             except ProviderError as error:
                 if isinstance(error, BrokenChunk) and error.partial:
                     yield error.partial
                 raise failures.without_key(error, connection) from error.__cause__
-            except (*_STALE, aiohttp.ClientPayloadError) as error:
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise failures.unreachable(connection, str(error.os_error)) from error
-                if received:
-                    raise failures.broken_stream(repr(error)) from error
-                if attempt == RETRIES:
-                    raise failures.unreachable(connection, type(error).__name__) from error
-                log.info("provider closed a pooled connection, sending again (attempt %d)", attempt + 2)
-            except TimeoutError as error:
-                raise failures.timed_out(connection, error) from error
-            except aiohttp.ClientError as error:
-                raise failures.unreachable(connection, type(error).__name__) from error
-            except (ValueError, RecursionError) as error:
-                raise _no_completion(None) from error
 
     async def complete(self, connection: Connection, payload: Payload) -> dict[str, Any]:
         """One chat completion as a whole.
@@ -209,6 +237,11 @@ class LlmClient:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connection.connect_timeout),
         )
 
+    def _send_again(self, attempt: int, stale: _StaleConnection) -> None:
+        if attempt == RETRIES:
+            raise stale.error from stale.__cause__
+        log.info("provider closed a pooled connection, sending again (attempt %d)", attempt + 2)
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise ProviderError("The server is shutting down.", hint="Try again in a moment.", retryable=True)
@@ -229,35 +262,24 @@ class LlmClient:
         method = "GET" if payload is None else "POST"
         body = None if payload is None else _encoded(payload)
         for attempt in range(RETRIES + 1):
-            received = False
+            progress = _Progress()
             try:
-                async with self._opened().request(
-                    method,
-                    connection.base_url + path,
-                    data=body,
-                    headers=_headers(connection),
-                    timeout=_timeout(connection),
-                ) as response:
-                    received = True
-                    await self._check(response, connection, payload or {})
-                    data = json.loads(await response.read())
-            except (*_STALE, aiohttp.ClientPayloadError) as error:
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise failures.unreachable(connection, str(error.os_error)) from error
-                if received:
-                    raise failures.broken_stream(repr(error)) from error
-                if attempt == RETRIES:
-                    raise failures.unreachable(connection, type(error).__name__) from error
-            except TimeoutError as error:
-                raise failures.timed_out(connection, error) from error
-            except aiohttp.ClientError as error:
-                raise failures.unreachable(connection, type(error).__name__) from error
-            except (ValueError, RecursionError) as error:
-                raise _no_completion(None) from error
-            else:
-                if not isinstance(data, dict):
-                    raise _no_completion(data)
-                return data
+                with _readable(connection, progress):
+                    async with self._opened().request(
+                        method,
+                        connection.base_url + path,
+                        data=body,
+                        headers=_headers(connection),
+                        timeout=_timeout(connection),
+                    ) as response:
+                        progress.received = True
+                        await self._check(response, connection, payload or {})
+                        data = json.loads(await response.read())
+                        if not isinstance(data, dict):
+                            raise _no_completion(data)
+                        return data
+            except _StaleConnection as stale:
+                self._send_again(attempt, stale)
         raise AssertionError("the last attempt returns or raises")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
-SIZE_LIMIT = 256 * 1024
+SIZE_LIMIT = 1024 * 1024
 """Largest extras of one persona, in bytes of JSON: a character card with a lorebook fits."""
 DEPTH_LIMIT = 32
 INTEGER_LIMIT = 2**63

@@ -95,8 +95,8 @@ def deep(levels: int) -> Any:
         ({"a": 2**63}, "64 bits"),
         ({"a": "NUL \0"}, "NUL"),
         ({"half \ud800": 1}, "NUL"),
-        ({"a": "x" * extras.SIZE_LIMIT}, "256 KiB"),
-        ({"a": "ä" * (extras.SIZE_LIMIT // 2)}, "256 KiB"),
+        ({"a": "x" * extras.SIZE_LIMIT}, "1024 KiB"),
+        ({"a": "ä" * (extras.SIZE_LIMIT // 2)}, "1024 KiB"),
         ({"a": deep(extras.DEPTH_LIMIT)}, "32 levels"),
     ],
 )
