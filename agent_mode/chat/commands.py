@@ -38,7 +38,7 @@ _AGENT_WORD = re.compile(
     r"(?:(?:list|help)?|(?:settings|history|rollback)(?:[^\S\n][^\n]*)?)[^\S\n]*(?=\n|\Z)", re.IGNORECASE
 )
 _BIND_WORD = re.compile(r"persona([1-9])", re.IGNORECASE)
-_KEY_WORD = re.compile(r"\s*(?P<key>[\w-]+)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*")
+_KEY_WORD = re.compile(r"[ \t]*(?P<mark>[^\w\s]{0,3})(?P<key>[\w-]+)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*")
 _MODE_WORD = re.compile(r"(?P<mode>collab|debate)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*", re.IGNORECASE)
 
 
@@ -215,7 +215,8 @@ def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> _Hit | None:
         return _Hit("multi", mode["mode"].lower() if mode else "turns", start, mode.end() if mode else end)
     if number := _BIND_WORD.fullmatch(word):
         bound = _KEY_WORD.match(text, end)
-        key = grammar.lookup(bound["key"].removeprefix(grammar.prefix)) if bound else None
+        known = bound is not None and bound["mark"] in ("", grammar.prefix)
+        key = grammar.lookup(bound["key"]) if bound and known else None
         return _Hit("bind", key, start, bound.end(), int(number[1])) if bound and key else None
     return None
 
@@ -225,7 +226,7 @@ def _agent_command(text: str, start: int, end: int) -> _Hit | None:
     rest = _AGENT_WORD.match(text, end)
     if rest is None:
         return None
-    word, _, argument = rest[0].strip().partition(" ")
+    word, argument = [*rest[0].split(None, 1), "", ""][:2]
     kinds: dict[str, Kind] = {"list": "list", "settings": "settings", "history": "history"}
     kind = "rollback" if word.lower() == "rollback" else kinds.get(word.lower(), "help")
     return _Hit(kind, argument.strip() or None, start, rest.end())

@@ -76,7 +76,7 @@ async def _begin(
     back = scene.roster.get(requested) or speaker.persona
     words = await _words(scene, speaker.persona, back.display_name)
     if words is not None:
-        _remember(scene, speaker.persona.key, speaker.persona.name, voice=scene.detection.previous)
+        _remember(scene, speaker.persona.key, speaker.persona.name, voice=scene.detection.voice)
         return _own_words(scene, words)
     reason = "user_switch" if speaker.note is None else "system_default"
     _remember(scene, speaker.persona.key, speaker.persona.name, reason=reason)
@@ -93,7 +93,7 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     """A turn of the model `auto` in which nobody is in charge yet: the LLM chooses who answers."""
     words = await _words(scene, None, AUTO_NAME)
     if words is not None:
-        _remember(scene, AUTO_KEY, AUTO_NAME, voice=scene.detection.previous)
+        _remember(scene, AUTO_KEY, AUTO_NAME, voice=scene.detection.voice)
         async with aclosing(_own_words(scene, words)) as events:
             async for event in events:
                 yield event
@@ -127,7 +127,7 @@ async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     words = await _words(scene, persona, via)
     asked = words is None and bool(steps)
     current = scene.detection.current
-    voice = None if asked else scene.detection.previous
+    voice = None if asked else scene.detection.voice
     _remember(scene, current, persona.name if persona else via, voice=voice)
     if asked:
         return sequence.perform(scene, steps)

@@ -175,7 +175,7 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
     command = scene.said.console
     if command is not None and command.kind in desk.KINDS:
         words = await desk.act(runtime, command, user, scene.grammar)
-    scene.note(voice=scene.detection.previous)
+    scene.note(voice=scene.detection.voice)
     order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
     messages = [{"role": "system", "content": order}, {"role": "user", "content": words or NO_CONSOLE}]
     return {**call.body, "messages": messages}

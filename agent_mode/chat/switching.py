@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent_mode.chat.commands import (
@@ -18,7 +18,7 @@ from agent_mode.prompts import reset
 from agent_mode.prompts.reset import Identity, SwitchPlan
 from agent_mode.prompts.strategies import Strategy
 from agent_mode.prompts.templates import TemplateSet
-from agent_mode.store.sessions import Answer, Session
+from agent_mode.store.sessions import STRANGER, Answer, Session
 
 Reason = Literal["history_detected", "active_agent_mismatch"]
 
@@ -50,6 +50,7 @@ class Detection:
         reason: `active_agent_mismatch` when our record of the chat says so, `history_detected` when it was
             judged by the transcript; None without a switch.
         ui_since: number of user messages before the asked model was picked.
+        answered: whether anybody answered before.
     """
 
     is_switch: bool
@@ -57,6 +58,12 @@ class Detection:
     previous: str | None = None
     reason: Reason | None = None
     ui_since: int = 0
+    answered: bool = field(default=False, compare=False)
+
+    @property
+    def voice(self) -> str | None:
+        """What to note as the voice of an answer that is only our own words (`Answer.voice`)."""
+        return self.previous or (STRANGER if self.answered else None)
 
 
 def detect_agent_switch(
@@ -99,7 +106,8 @@ def detect_agent_switch(
         base = opening or base
     current = _obey(said, bound or base, requested)
     is_switch = answered and previous != current
-    return Detection(is_switch, current, previous if answered else None, reason if is_switch else None, since)
+    shown = previous if answered else None
+    return Detection(is_switch, current, shown, reason if is_switch else None, since, answered)
 
 
 def bindings(messages: Sequence[dict[str, Any]], grammar: Grammar) -> dict[int, str]:
@@ -138,7 +146,8 @@ def _by_record(memory: Memory, requested: str, answered: bool) -> tuple[str, str
         base = memory.sibling.agent
     else:
         base = requested
-    return base, parent.voice or parent.agent, "active_agent_mismatch"
+    voice = parent.voice or parent.agent
+    return base, None if voice == STRANGER else voice, "active_agent_mismatch"
 
 
 def _by_transcript(

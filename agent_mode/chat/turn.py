@@ -48,6 +48,7 @@ _TASK_OPENERS = (
     "### Task:\nGenerate a detailed prompt for a",
     "### Task:\nAnalyze the chat history to determine the necessity of generating search queries",
     "### Task:\nYou are an autocompletion system",
+    "### Task:\nSummarize the conversation history that will be compacted",
 )
 """How Open WebUI's default task prompts begin; looked at when neither inlet nor header names the task."""
 

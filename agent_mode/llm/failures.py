@@ -9,6 +9,9 @@ from agent_mode.errors import ProviderError
 from agent_mode.llm.connection import Connection
 from agent_mode.llm.sse import readable
 
+SHORTEST_KEY = 8
+"""A dummy key such as `x` is no secret, and taking it out of a text would spoil the text."""
+
 
 def from_status(
     status: int, body: bytes, connection: Connection, model: str, retry_after: str | None
@@ -104,7 +107,7 @@ def leads_back(model: str) -> ProviderError:
 
 def without_key(error: ProviderError, connection: Connection) -> ProviderError:
     """The same error, the connection's key taken out of what the provider said."""
-    if connection.api_key:
+    if connection.api_key and len(connection.api_key) >= SHORTEST_KEY:
         error.message = error.message.replace(connection.api_key, "[key]")
         error.detail = error.detail.replace(connection.api_key, "[key]")
     return error
@@ -124,7 +127,7 @@ def _message(body: bytes, connection: Connection) -> str:
 
 def _quoted(said: object, connection: Connection, limit: int) -> str:
     text = str(said or "")
-    if connection.api_key:
+    if connection.api_key and len(connection.api_key) >= SHORTEST_KEY:
         text = text.replace(connection.api_key, "[key]")
     return readable(text, limit) if text else ""
 

@@ -13,6 +13,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+STRANGER = "?"
+"""Stands for whoever answered when it was none of our agents; no agent can have it as its key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Which agent wrote one assistant message."""
@@ -28,7 +32,8 @@ class Answer:
     at: datetime
     """Aware."""
     voice: str | None = None
-    """Who wrote the replies above it, when this message is only our own confirmation or list."""
+    """Who wrote the replies above it, when this message is only our own confirmation or list; `STRANGER`
+    when that was none of ours. None: this message is the agent's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from sqlalchemy import Row, Select, delete, select
 from agent_mode.errors import StoreError
 from agent_mode.store.db import Database
 from agent_mode.store.memory import Recent
-from agent_mode.store.session_records import Answer, Session, Switch, is_temporary, storable
+from agent_mode.store.session_records import STRANGER, Answer, Session, Switch, is_temporary, storable
 from agent_mode.store.session_rows import answer_from, session_from
 from agent_mode.store.tables import answer as answers
 from agent_mode.store.tables import session as sessions
 from agent_mode.store.write_behind import Outage, WriteBehind
 
-__all__ = ["Answer", "Session", "SessionStore", "Switch"]
+__all__ = ["STRANGER", "Answer", "Session", "SessionStore", "Switch"]
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from agent_mode.chat.commands import (
     SCAN_LIMIT,
     Command,
     Grammar,
+    comes_with_attachment,
     has_attachment,
     message_text,
     parse,
@@ -89,6 +90,65 @@ def test_commands(text: str, commands: list[Command], rest: str) -> None:
     assert list(parsed.commands) == commands
     assert parsed.text == rest
     assert parsed.unknown is None
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("!agent settings", Command("settings")),
+        ("!agent settings prefix /", Command("settings", "prefix /")),
+        ("!agent History coder", Command("history", "coder")),
+        ("!agent rollback\tcoder 3 ", Command("rollback", "coder 3")),
+        ("!agent rollback coder 3\n!writer x", Command("rollback", "coder 3", "")),
+        ("!persona1 teacher", Command("bind", "teacher", "", 1)),
+        ("!Persona9 Teacher: go", Command("bind", "teacher", "go", 9)),
+        ("!multi", Command("multi", "turns")),
+        ("!multi what is time?", Command("multi", "turns", "what is time?")),
+        ("!multi debate what is time?", Command("multi", "debate", "what is time?")),
+        ("!multi Collab: a poem", Command("multi", "collab", "a poem")),
+        ("!multi debates are fun", Command("multi", "turns", "debates are fun")),
+        ("\nhm\n!multi debate x", Command("multi", "debate", "x")),
+    ],
+)
+def test_commands_with_words_of_their_own(text: str, command: Command) -> None:
+    parsed = parse(text, GRAMMAR)
+    assert parsed.commands[0] == command
+    assert (parsed.console is None) == (command.kind in ("bind", "multi"))
+
+
+@pytest.mark.parametrize("text", ["!persona0 teacher", "!persona10 teacher", "!persona1 nobody", "!persona1"])
+def test_what_assigns_nobody(text: str) -> None:
+    assert parse(text, GRAMMAR).commands == ()
+
+
+def test_several_assignments() -> None:
+    parsed = parse("!persona1 teacher !persona2 coder explain it", GRAMMAR)
+    assert [(c.kind, c.slot, c.key) for c in parsed.commands] == [
+        ("bind", 1, "teacher"),
+        ("bind", 2, "coder"),
+    ]
+    assert parsed.text == "explain it"
+    assert parsed.switch is None
+
+
+@pytest.mark.parametrize(
+    ("text", "several"),
+    [
+        ("!coder a !writer b", True),
+        ("!coder a\n!writer b", True),
+        ("!coder !reset b", True),
+        ("!multi debate x", True),
+        ("!persona1 coder !persona2 writer !multi x", True),
+        ("!coder a", False),
+        ("a\n!coder b\n!writer c", False),
+        ("a\n!multi b", False),
+        ("!persona1 coder !persona2 writer", False),
+        ("!agent list\n!coder a", False),
+        ("hello", False),
+    ],
+)
+def test_whether_several_speak(text: str, several: bool) -> None:
+    assert parse(text, GRAMMAR).several is several
 
 
 @pytest.mark.parametrize(
@@ -186,6 +246,7 @@ def test_unknown_word_leaves_the_text_alone() -> None:
         ("wirter", "writer"),
         ("rest", "reset"),
         ("agnet", "agent"),
+        ("mutli", "multi"),
         ("important", None),
         ("x", None),
         ("zebra", None),
@@ -240,6 +301,9 @@ def test_console_and_switch() -> None:
     assert parse("!coder a !writer b", GRAMMAR).switch == persona("writer", "b")
     assert parse("!coder a\n!reset", GRAMMAR).switch == Command("reset")
     assert parse("!agent", GRAMMAR).switch is None
+    assert parse("!coder a\n!reset", GRAMMAR).resets
+    assert not parse("!reset a !coder b", GRAMMAR).resets
+    assert not parse("hello", GRAMMAR).resets
     assert parse("hello", GRAMMAR).switch is None
 
 
@@ -422,6 +486,9 @@ def test_has_attachment() -> None:
     assert not has_attachment({"content": [{"type": "text", "text": "a"}]})
     assert not has_attachment({"content": "a"})
     assert not has_attachment({})
+    assert comes_with_attachment([user("a"), user([IMAGE]), bot("b")])
+    assert not comes_with_attachment([user([IMAGE]), user("a"), bot([IMAGE])])
+    assert not comes_with_attachment([])
 
 
 def user(content: Any) -> dict[str, Any]:

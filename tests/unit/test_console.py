@@ -57,6 +57,7 @@ def say(text: str, speaker: Persona | None = CODER, *, attached: bool = False) -
         ("!agent what?", "**Agent Mode**"),
         ("!coder", "**💻 Coder** answers from now on. What coder does"),
         ("!reset", "Back to **💻 Coder**."),
+        ("!persona1 writer !persona2 coder", "Assigned: 1 is **Writer**, 2 is **💻 Coder**."),
         ("!codr fix", "did you mean `!coder`?"),
         ("!wirter", "did you mean `!writer`?"),
     ],
@@ -68,7 +69,19 @@ def test_what_is_answered(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["hello", "!coder fix it", "!important", "!zebra x", "\\!coder", "", "color: !coder"]
+    "text",
+    [
+        "hello",
+        "!coder fix it",
+        "!important",
+        "!zebra x",
+        "!coder !writer",
+        "!multi",
+        "!persona1 coder go",
+        "\\!coder",
+        "",
+        "color: !coder",
+    ],
 )
 def test_what_goes_to_the_llm(text: str) -> None:
     assert say(text) is None
@@ -76,6 +89,14 @@ def test_what_goes_to_the_llm(text: str) -> None:
 
 def test_a_lone_command_with_an_image_goes_to_the_llm() -> None:
     assert say("!coder", attached=True) is None
+
+
+def test_assigned_names_cannot_write_markup() -> None:
+    roster = Roster({"evil": persona("evil", name=EVIL)}, frozenset({"evil"}))
+    grammar = Grammar(roster.keys)
+    text = console.answer(parse("!persona1 evil", grammar), grammar, roster, None, "x", attached=False)
+    assert text is not None
+    assert not set("<>[]_|") & set(_unescaped(text))
 
 
 def test_a_command_where_nobody_is_in_charge() -> None:

@@ -207,8 +207,9 @@ def test_deep_chunks_are_refused_not_raised() -> None:
     limit = sys.getrecursionlimit()
     for depth in range(limit - 250, limit + 20):
         deep = b'{"choices":[],"event":1,"deep":' + b"[" * depth + b"]" * depth + b"}"
-        out, _, error = read(b"data: " + deep + b"\n\n")
-        assert (out == b"") == (error is not None)
+        out, _, error = read(line(chunk("a")) + b"data: " + deep + b"\n\n")
+        assert out.startswith(line(chunk("a")))
+        assert (out == line(chunk("a"))) == (error is not None)
         assert b"event" not in out
 
 
@@ -258,7 +259,8 @@ def test_broken_json_at_the_very_end() -> None:
 
 
 def test_broken_json_before_done() -> None:
-    _, _, error = read(b"data: {\ndata: [DONE]\n\n")
+    out, _, error = read(line(chunk("a")) + b"data: {\ndata: [DONE]\n\n")
+    assert chunks(out) == [chunk("a")]
     assert isinstance(error, BrokenChunk)
 
 
@@ -310,8 +312,9 @@ def test_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json_over_endless_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_PARTIAL", 1000)
-    with pytest.raises(BrokenChunk):
-        SseReader().feed(b"data: [\n" * 2000)
+    with pytest.raises(BrokenChunk) as caught:
+        SseReader().feed(line(chunk("a")) + b"data: [\n" * 2000)
+    assert chunks(caught.value.partial) == [chunk("a")]
 
 
 # ---------------------------------------------------------------- facts

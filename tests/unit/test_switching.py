@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_mode.chat.commands import Grammar, message_text, parse
-from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, plan_turn
+from agent_mode.chat.switching import Detection, Memory, bindings, detect_agent_switch, plan_turn
 from agent_mode.errors import TemplateError
 from agent_mode.prompts import blocks
 from agent_mode.prompts.history import LAST_N, SUMMARY_CHARS
@@ -30,7 +30,7 @@ from agent_mode.prompts.reset import (
 )
 from agent_mode.prompts.strategies import SIMPLE_STRATEGY, Strategy, StrategyBook
 from agent_mode.prompts.templates import Template, TemplateSet
-from agent_mode.store.sessions import Answer, Session
+from agent_mode.store.sessions import STRANGER, Answer, Session
 
 Message = dict[str, Any]
 
@@ -279,6 +279,58 @@ def test_session_when_the_picked_model_is_active_already() -> None:
 def test_session_that_is_longer_than_an_edited_transcript() -> None:
     found = by_transcript("writer", "hi", "a", "go on", session=chat("writer", "writer", ui_since=9))
     assert (found.is_switch, found.current) == (False, "writer")
+
+
+# ---------------------------------------------------------------- assignments, and who opens a chat
+
+
+@pytest.mark.parametrize(
+    ("texts", "bound"),
+    [
+        (["hi"], {}),
+        (["!persona1 teacher !persona2 coder"], {1: "teacher", 2: "coder"}),
+        (["!Persona2 Coder go", "a", "more"], {2: "coder"}),
+        (["!persona1 teacher", "a", "!persona1 coder", "b", "x"], {1: "coder"}),
+        (["!persona1 teacher", "a", "!persona2 coder", "b", "x"], {1: "teacher", 2: "coder"}),
+        # A later switch ends them, for all.
+        (["!persona1 teacher !persona2 coder", "a", "!writer b", "c", "x"], {}),
+        (["!persona1 teacher", "a", "!reset b"], {}),
+        (["!persona1 teacher", "a", "!reset b", "c", "!persona2 coder"], {2: "coder"}),
+        # What only looks like it.
+        (["hi", "!persona1 teacher says the model", "x"], {}),
+        (["`!persona1 teacher`", "a", "ask !persona1 teacher"], {}),
+        (["!persona1 teacher", "a", "list them: !agent list"], {1: "teacher"}),
+    ],
+)
+def test_assignments(texts: list[str], bound: dict[int, str]) -> None:
+    assert bindings(dialogue(*texts), GRAMMAR) == bound
+
+
+def test_an_assigned_persona_answers() -> None:
+    messages = dialogue("hi", "hello", "go on")
+    memory = Memory(parent=answer("coder"))
+    found = detect_agent_switch(messages, "coder", GRAMMAR, memory=memory, branch_known=True, bound="teacher")
+    assert (found.is_switch, found.current, found.previous) == (True, "teacher", "coder")
+    messages[-1] = user("!writer go on")
+    found = detect_agent_switch(messages, "coder", GRAMMAR, memory=memory, branch_known=True, bound="teacher")
+    assert found.current == "writer"
+
+
+@pytest.mark.parametrize("branch_known", [True, False])
+@pytest.mark.parametrize(
+    ("texts", "current"),
+    [
+        (["hi"], "writer"),
+        (["!teacher hi"], "teacher"),
+        (["!reset hi"], "coder"),
+        (["hi", "hello", "go on"], "coder"),
+    ],
+)
+def test_who_opens_a_new_chat(texts: list[str], current: str, branch_known: bool) -> None:
+    found = detect_agent_switch(
+        dialogue(*texts), "coder", GRAMMAR, branch_known=branch_known, opening="writer"
+    )
+    assert found.current == current
 
 
 # ---------------------------------------------------------------- the critical cases
@@ -708,6 +760,47 @@ def test_placement_in_a_chat_without_the_user() -> None:
     assert BLOCK in done.messages[0]["content"]
 
 
+def test_placement_append_system_in_a_chat_without_the_user() -> None:
+    done = plan([bot("welcome")], strategy=strategy_with(placement="append_system"))
+    assert [m["role"] for m in done.messages] == ["assistant", "system"]
+    assert done.report.pivot == "none"
+
+
+def test_models_without_a_system_role_get_none_wherever_it_should_stand() -> None:
+    strategy = strategy_with(special_handling=frozenset({"no_system"}), pivot="system")
+    done = plan([system("Answer in Welsh."), user("go")], strategy=strategy)
+    assert [m["role"] for m in done.messages] == ["user"]
+    assert done.messages[0]["content"].startswith("<agent_mode_pivot>")
+    assert BLOCK in done.messages[0]["content"]
+    assert done.messages[0]["content"].endswith("\n\ngo")
+
+
+def test_system_messages_in_parts() -> None:
+    parts = {
+        "role": "system",
+        "content": [{"type": "text", "text": "Answer"}, {"type": "text", "text": "in Welsh."}],
+    }
+    done = plan([parts, user("go")])
+    assert "<base_instructions>\nAnswer\nin Welsh.\n</base_instructions>" in done.messages[0]["content"]
+
+
+def test_without_base_instructions_nothing_is_said_of_any() -> None:
+    for strategy in STRATEGIES:
+        done = plan(dialogue("hi", "hello", "go"), strategy=strategy)
+        assert "base_instructions" not in everything(done.messages)
+        assert "eneral instructions" not in everything(done.messages)
+        assert "ase instructions" not in everything(done.messages)
+
+
+def test_relabel_quotes_the_text_of_parts_and_keeps_the_images() -> None:
+    parts = [{"type": "text", "text": "what is"}, IMAGE, {"type": "text", "text": "this?"}]
+    done = plan([user(parts), bot("a cat"), user("go")], policy="relabel")
+    text, *others = done.messages[1]["content"]
+    assert "User: what is\nthis?" in text["text"]
+    assert "Coder: a cat" in text["text"]
+    assert others == [IMAGE]
+
+
 def test_the_pivot_grows_with_the_assertiveness() -> None:
     pivots = []
     for level in ("low", "medium", "high"):
@@ -873,3 +966,29 @@ def test_system_prompt_keeps_the_base_instructions_apart() -> None:
     prompt = get_system_prompt(WRITER, "Answer in Welsh.")
     assert prompt.startswith(WRITER.instructions)
     assert prompt.endswith("<base_instructions>\nAnswer in Welsh.\n</base_instructions>")
+
+
+def test_a_lone_command_after_a_foreign_model_is_still_followed_by_a_switch() -> None:
+    """Another model answered first; our confirmation of `!coder` must not pass for Coder's own voice."""
+    grammar = Grammar(frozenset({"coder", "writer"}))
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello from elsewhere"}]
+    lone = detect_agent_switch(
+        [*before, {"role": "user", "content": "!coder"}],
+        "writer",
+        grammar,
+        memory=Memory(),
+        branch_known=True,
+    )
+    assert lone.voice == STRANGER
+
+    confirmed = Answer("m2", "c", "u2", lone.current, "writer", datetime.now(UTC), voice=lone.voice)
+    messages = [
+        *before,
+        {"role": "user", "content": "!coder"},
+        {"role": "assistant", "content": "Coder answers from now on."},
+        {"role": "user", "content": "So?"},
+    ]
+    asked = detect_agent_switch(
+        messages, "writer", grammar, memory=Memory(parent=confirmed), branch_known=True
+    )
+    assert (asked.is_switch, asked.current, asked.previous) == (True, "coder", None)

@@ -110,6 +110,7 @@ def test_stream_is_off_unless_asked_for(fields: dict[str, Any]) -> None:
         {"role": "assistant", "content": None, "tool_calls": []},
         {"role": "assistant"},
         {"role": "developer", "content": "x"},
+        {"role": "function", "name": "f", "content": "x"},
         {"role": "tool", "tool_call_id": "1", "content": "42"},
         {"role": "user", "content": []},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
@@ -142,6 +143,7 @@ def test_parameters_go_on_without_what_is_open_webuis_own() -> None:
         "task": "x",
         "tool_servers": [],
         "user_message": {},
+        "parent_message": {},
         CONTEXT_KEY: {},
     }
     ours = {

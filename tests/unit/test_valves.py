@@ -96,9 +96,13 @@ DEFAULTS = Form().model_dump()
         ("flag", "Off", False),
         ("flag", 0, False),
         ("flag", "0", False),
-        ("flag", "yes", True),
-        ("flag", None, True),
+        ("flag", "no", False),
         ("flag", "maybe", True),
+        ("other_flag", "yes", True),
+        ("other_flag", "on", True),
+        ("other_flag", 1, True),
+        ("other_flag", "no", False),
+        ("flag", None, True),
         ("flag", [], True),
         ("flag", {}, True),
         ("other_flag", None, None),
@@ -106,6 +110,8 @@ DEFAULTS = Form().model_dump()
         # Text.
         ("text", "new", "new"),
         ("text", "  new ", "new"),
+        ("text", "\ud800", "words"),
+        ("text", "a\x00b", "words"),
         ("text", "", "words"),
         ("text", "   ", "words"),
         ("text", None, "words"),
@@ -209,7 +215,7 @@ def test_valves_that_are_valves_already() -> None:
 
 def test_unusable_values_are_logged_without_the_value(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "agent_mode"):
-        Form(**{"whole": "s3cret", "text": None, "maybe": ""})
+        Form(**{"whole": "s3cret", "text": "", "choice": None, "maybe": ""})
     assert [record.getMessage() for record in caplog.records] == [
         "valve whole: value not usable, the default is used"
     ]
@@ -235,6 +241,11 @@ def test_the_mask_shows_little(key: str) -> None:
     assert shown.startswith(MASK)
     assert key not in shown
     assert len(shown) - len(MASK) <= len(key) / 3
+
+
+def test_the_mask_tells_two_long_keys_apart() -> None:
+    assert mask("exactly-12ch") == f"{MASK}12ch"
+    assert mask("just-11-long"[1:]) == MASK
 
 
 @pytest.mark.parametrize("key", [KEY, "short"])
