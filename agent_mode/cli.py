@@ -7,6 +7,7 @@ change within seconds.
 from __future__ import annotations
 
 import getpass
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -110,11 +111,17 @@ async def _import(store: PersonaStore, arguments: Namespace, settings: Settings)
     lines += [f"! {key} carries override phrases: {', '.join(flags)}" for key, flags in flagged.items()]
     if not arguments.apply:
         return [*lines, DRY]
-    report = await apply_import(
-        store, plan, getpass.getuser(), message=f"imported from {arguments.file.name}"
-    )
+    report = await apply_import(store, plan, _author(), message=f"imported from {arguments.file.name}")
     counts = ", ".join(f"{report.count(o)} {o}" for o in ("created", "updated", "unchanged", "refused"))
     return [*(_line(step) for step in report.steps), f"Done: {counts}."]
+
+
+def _author() -> str:
+    """Who runs the command, for the history; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _flags(form: PersonaForm) -> list[str]:
@@ -157,7 +164,7 @@ async def _backup(backups: Backups, arguments: Namespace) -> list[str]:
 
 async def _restore(backups: Backups, arguments: Namespace) -> list[str]:
     if arguments.apply:
-        plan = await backups.restore(arguments.name, getpass.getuser())
+        plan = await backups.restore(arguments.name, _author())
     else:
         plan = await backups.preview(arguments.name)
     parts = {"created": plan.created, "updated": plan.updated, "removed": plan.removed, "kept": plan.kept}

@@ -547,7 +547,8 @@ class Provider:
         self._script.extend(Reply(reply) if isinstance(reply, str) else reply for reply in replies)
 
     def __enter__(self) -> Self:
-        listener = socket.socket()
+        # Named as TCP, or asyncio does not switch Nagle's algorithm off: 40 ms for each answer.
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
         self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         self._thread = threading.Thread(target=asyncio.run, args=(self._run(listener),), name="provider")

@@ -301,11 +301,18 @@ def with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
     return {**message, "content": [{"type": "text", "text": text}, *parts] if text else parts}
 
 
-def strip_commands(messages: list[dict[str, Any]], grammar: Grammar) -> list[dict[str, Any]]:
+def strip_commands(
+    messages: list[dict[str, Any]], grammar: Grammar, *, last_is_clean: bool = False
+) -> list[dict[str, Any]]:
     """The transcript as the LLM should see it: without commands and without what we ourselves answered.
 
     A user message that was nothing but commands (`!agent list`, a lone `!coder`) goes, together with the
     confirmation that followed it. The last user message always stays.
+
+    Args:
+        messages: the transcript.
+        grammar: which words are commands.
+        last_is_clean: whether the last user message holds no commands any more, whatever it looks like.
     """
     prefix = grammar.prefix
     last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=-1)
@@ -316,7 +323,7 @@ def strip_commands(messages: list[dict[str, Any]], grammar: Grammar) -> list[dic
         if role == "user":
             skip_answer = False
             text = message_text(message)
-            if prefix in text:
+            if prefix in text and not (last_is_clean and index == last):
                 parsed = parse(text, grammar)
                 ours = parsed.commands and not parsed.text and not has_attachment(message)
                 if index != last and (ours or (parsed.unknown and suggest(parsed.unknown, grammar))):

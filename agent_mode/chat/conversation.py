@@ -13,7 +13,7 @@ from agent_mode.chat import browser, console, desk, hotswap, sequence
 from agent_mode.chat.commands import comes_with_attachment
 from agent_mode.chat.notes import Why, note
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import Scene, Speaker, connection_for, refusal
+from agent_mode.chat.scene import Scene, Speaker, connection_for, forbidden, no_access
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
@@ -123,13 +123,12 @@ async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     """A turn that the filter gave us from another model: answered by us, or spoken through that model."""
     via = scene.turn.context.via or scene.requested
     persona = scene.roster.get(scene.detection.current)
-    steps = sequence.steps_in(scene, via)
     words = await _words(scene, persona, via)
-    asked = words is None and bool(steps)
+    asked = words is None and scene.said.several
     current = scene.detection.current
     voice = None if asked else scene.detection.voice
     _remember(scene, current, persona.name if persona else via, voice=voice)
-    if asked:
+    if asked and (steps := sequence.steps_in(scene, via)):
         return sequence.perform(scene, steps)
     return _own_words(scene, words or console.help_text(scene.grammar.prefix))
 
@@ -137,18 +136,23 @@ async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
 async def _words(scene: Scene, persona: Persona | None, back: str) -> str | None:
     """What we answer ourselves; None when an LLM is to answer."""
     command = scene.said.console
-    if refused := await refusal(scene.runtime, scene.turn.user, scene.said, scene.roster):
-        return refused
+    if scene.refused:
+        return scene.refused
     if command is not None and command.kind in desk.KINDS:
         return await desk.act(scene.runtime, command, scene.turn.user, scene.grammar)
     attached = comes_with_attachment(scene.turn.messages)
-    return console.answer(scene.said, scene.grammar, scene.roster, persona, back, attached=attached)
+    words = console.answer(scene.said, scene.grammar, scene.roster, persona, back, attached=attached)
+    if words is None and persona is not None and persona.key != scene.requested and not scene.said.several:
+        # Called at another time, when the user still might.
+        return no_access(persona) if await forbidden(scene.runtime, scene.turn.user, persona.key) else None
+    return words
 
 
 def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
     """Our answer; a list comes as a browser where the caller shows pages, the table folded below it."""
     command = scene.said.console
-    if command is None or command.kind != "list" or not scene.turn.context.interactive:
+    shows_pages = scene.turn.context.interactive and scene.turn.stream
+    if command is None or command.kind != "list" or not shows_pages:
         return _say(Text(words))
     personas = list(scene.roster.by_key.values())
     html = browser.page(personas, prefix=scene.grammar.prefix, embedded=True)

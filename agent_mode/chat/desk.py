@@ -55,11 +55,12 @@ async def _settings(runtime: Runtime, words: str, user: User, grammar: Grammar) 
 
 def _shown(settings: UserSettings, prefix: str) -> str:
     words = {True: "on", False: "off", None: "as the admin set it"}
+    own = settings.prefix and settings.prefix.replace("|", "\\|")  # it would end the table's cell
     return f"""| Setting | Now | Meaning |
 | --- | --- | --- |
 | persistence | {words[settings.persistence]} | your last persona also opens new chats |
 | info | {words[settings.info]} | the answer says who is speaking |
-| prefix | {f"`{settings.prefix}`" if settings.prefix else words[None]} | what a command begins with |
+| prefix | {f"`{own}`" if own else words[None]} | what a command begins with |
 
 {_usage(prefix)}"""
 

@@ -12,12 +12,19 @@ from typing import Any
 
 from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
-from agent_mode.chat.commands import Grammar, Parsed, comes_with_attachment, message_text, parse
+from agent_mode.chat.commands import (
+    Grammar,
+    Parsed,
+    comes_with_attachment,
+    message_text,
+    parse,
+    strip_commands,
+)
 from agent_mode.chat.notes import keep_persona, note
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import recall, refusal
-from agent_mode.chat.switching import Detection, bindings, detect_agent_switch, plan_turn
+from agent_mode.chat.scene import allowed_bindings, forbidden, no_access, recall, refusal
+from agent_mode.chat.switching import Detection, detect_agent_switch, plan_turn
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts.reset import Identity
@@ -71,21 +78,24 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     user = User.of(call.user)
     theirs = await runtime.users.get(user.id)
     grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
-    text = _last_text(messages)
-    said = parse(text, grammar)
+    said = parse(_last_text(messages), grammar)
+    refused = await refusal(runtime, user, said, roster)
+    if not refused and said.several and not await _may_use_console(runtime, user):
+        refused = NO_CONSOLE
     memory = await recall(runtime, context, model)
+    bound = await allowed_bindings(runtime, user, messages, grammar)
     detection = detect_agent_switch(
         messages,
         model,
         grammar,
         memory=memory,
         branch_known=context.branch_known,
-        said=said,
-        bound=bindings(messages, grammar).get(context.place or 1),
-        opening=_opening(theirs, valves, roster),
+        said=Parsed(said.text) if refused else said,
+        bound=bound.get(context.place or 1),
+        opening=await _opening(runtime, user, theirs, valves, roster),
     )
     scene = _Scene(runtime, call, context, user, grammar, said, detection, roster)
-    if refused := await refusal(runtime, user, said, roster):
+    if refused:
         return await _say(scene, refused)
     keep_persona(runtime, user, theirs, said)
     persona = roster.get(detection.current)
@@ -94,7 +104,10 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     if words is not None or said.several or said.console:
         return await _say(scene, words)
     if persona is None and (not detection.is_switch or detection.previous is None):
-        return body  # nobody of ours is in charge, and nobody was
+        # Nobody of ours is in charge, and nobody was; only a command itself is not for the model.
+        return {**body, "messages": strip_commands(messages, grammar)} if said.commands else body
+    if persona is not None and await forbidden(runtime, user, persona.key):
+        return await _say(scene, no_access(persona))
     return _speak_as(scene, persona, valves)
 
 
@@ -139,7 +152,7 @@ def _speak_as(scene: _Scene, persona: Persona | None, valves: HotswapValves) -> 
         body["messages"],
         identity(persona) if persona else PLAIN,
         identity(before) if before else None,
-        scene.runtime.strategies.select(scene.model).strategy,
+        scene.runtime.strategies.select(base_of(body) or scene.model).strategy,
         scene.runtime.templates,
         scene.grammar,
         switched=detection.is_switch,
@@ -177,8 +190,17 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
         words = await desk.act(runtime, command, user, scene.grammar)
     scene.note(voice=scene.detection.voice)
     order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
-    messages = [{"role": "system", "content": order}, {"role": "user", "content": words or NO_CONSOLE}]
+    messages = [{"role": "system", "content": order}, {"role": "user", "content": words or ""}]
     return {**call.body, "messages": messages}
+
+
+def base_of(body: dict[str, Any]) -> str | None:
+    """The model that a workspace model is built on, as the inlet's metadata tell."""
+    metadata = body.get("metadata")
+    model = metadata.get("model") if isinstance(metadata, dict) else None
+    info = model.get("info") if isinstance(model, dict) else None
+    base = info.get("base_model_id") if isinstance(info, dict) else None
+    return base if isinstance(base, str) else None
 
 
 def _usable(messages: Any) -> bool:
@@ -210,10 +232,14 @@ def _with_integration(body: dict[str, Any], context: TurnContext, persona: Perso
     return {**known, INTEGRATION_KEY: mark}
 
 
-def _opening(settings: UserSettings, valves: HotswapValves, roster: Roster) -> str | None:
-    """The persona that opens this user's new chats, if they want that and it still exists."""
+async def _opening(
+    runtime: Runtime, user: User, settings: UserSettings, valves: HotswapValves, roster: Roster
+) -> str | None:
+    """The persona that opens this user's new chats, if they want that, and it exists and is open to them."""
     wanted = valves.persistent_persona if settings.persistence is None else settings.persistence
-    return settings.persona if wanted and settings.persona and roster.get(settings.persona) else None
+    if not wanted or not settings.persona or not roster.get(settings.persona):
+        return None
+    return None if await forbidden(runtime, user, settings.persona) else settings.persona
 
 
 async def _may_use_console(runtime: Runtime, user: User) -> bool:

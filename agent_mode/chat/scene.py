@@ -37,7 +37,11 @@ class Speaker:
 
 @dataclass(slots=True)
 class Scene:
-    """A turn, who was asked, and what the grammar, the roster and the store say about it."""
+    """A turn, who was asked, and what the grammar, the roster and the store say about it.
+
+    `bound` are the personas assigned to models side by side; `refused` says why the message's commands do not
+    count.
+    """
 
     runtime: Runtime
     turn: Turn
@@ -48,6 +52,8 @@ class Scene:
     grammar: Grammar
     said: Parsed
     detection: Detection
+    bound: dict[int, str]
+    refused: str | None
     show_info: bool
     looked_ms: float
 
@@ -62,20 +68,35 @@ class Scene:
         grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
         said = parse(turn.said, grammar)
         asked = turn.context.via or requested
+        refused = await refusal(runtime, turn.user, said, roster)
+        bound = await allowed_bindings(runtime, turn.user, turn.messages, grammar)
         detection = detect_agent_switch(
             turn.messages,
             asked,
             grammar,
             memory=await recall(runtime, turn.context, asked),
             branch_known=turn.context.branch_known,
-            said=said,
-            bound=bindings(turn.messages, grammar).get(turn.context.place or 1),
+            said=Parsed(said.text) if refused else said,
+            bound=bound.get(turn.context.place or 1),
         )
         looked = (time.perf_counter() - started) * 1000
         show_info = valves.show_persona_info if theirs.info is None else theirs.info
-        keep_persona(runtime, turn.user, theirs, said)
+        if not refused:
+            keep_persona(runtime, turn.user, theirs, said)
         return cls(
-            runtime, turn, requested, valves, facts, roster, grammar, said, detection, show_info, looked
+            runtime=runtime,
+            turn=turn,
+            requested=requested,
+            valves=valves,
+            facts=facts,
+            roster=roster,
+            grammar=grammar,
+            said=said,
+            detection=detection,
+            bound=bound,
+            refused=refused,
+            show_info=show_info,
+            looked_ms=looked,
         )
 
     def speaker(self) -> Speaker:
@@ -126,7 +147,8 @@ class Scene:
         """
         started = time.perf_counter()
         connection, model = await self._model(persona)
-        plan = self._plan(messages or self._messages(), persona, previous, model, switched=switched)
+        messages, clean = (messages, False) if messages else self._messages()
+        plan = self._plan(messages, persona, previous, model, switched=switched, last_is_clean=clean)
         for category in plan.report.fallbacks:
             log.warning("switch fallback", category=category, strategy=plan.report.strategy, model=model)
         if switched:
@@ -174,6 +196,7 @@ class Scene:
         model: str,
         *,
         switched: bool,
+        last_is_clean: bool,
     ) -> SwitchPlan:
         agent = identity(persona)
         before = self.roster.get(previous) if previous else None
@@ -188,29 +211,30 @@ class Scene:
                 self.grammar,
                 switched=switched,
                 policy=None if policy == "strategy" else policy,
+                last_is_clean=last_is_clean,
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             # A switch never fails the chat: without context, the persona still answers as itself.
             log.exception("switch fallback", category="context_failed", reason=type(error).__name__)
             return instructions_only(messages, agent)
 
-    def _messages(self) -> list[dict[str, Any]]:
-        """The messages with the user's last words as commands are to be found in them.
+    def _messages(self) -> tuple[list[dict[str, Any]], bool]:
+        """The messages, and whether the last one's commands are out of it already.
 
-        Open WebUI may have put a knowledge template around them since the inlet; then the words stand
-        inside it, and only at their place can a command be taken out.
+        Open WebUI may have put a knowledge template around the user's words since the inlet. What it put
+        there is no command, so they are taken out at the place of the words alone.
         """
         turn, said = self.turn, self.turn.context.said
         index = last_user(turn.messages)
         if said is None or index is None:
-            return turn.messages
+            return turn.messages, False
         message = turn.messages[index]
         content = message.get("content")
         if not isinstance(content, str) or content == said or said not in content:
-            return turn.messages
+            return turn.messages, False
         before, _, after = content.rpartition(said)
-        rewritten = {**message, "content": f"{said}\n\n{before.rstrip()}{after}"}
-        return [*turn.messages[:index], rewritten, *turn.messages[index + 1 :]]
+        rewritten = {**message, "content": f"{before}{self.said.text}{after}"}
+        return [*turn.messages[:index], rewritten, *turn.messages[index + 1 :]], True
 
 
 async def recall(runtime: Runtime, context: TurnContext, requested: str) -> Memory:
@@ -230,18 +254,39 @@ async def recall(runtime: Runtime, context: TurnContext, requested: str) -> Memo
 
 
 async def refusal(runtime: Runtime, user: User, said: Parsed, roster: Roster) -> str | None:
-    """Why a persona that the message calls may not be called; None if all may.
-
-    Whom Open WebUI keeps from a model must not reach it by `!key` either. Without a service key there is
-    nobody to ask, and every offered persona is open to all.
-    """
-    if user.admin or user.id is None:
-        return None
+    """Why a persona that the message calls may not be called; None if all may."""
     for key in dict.fromkeys(command.key for command in said.commands if command.kind in ("persona", "bind")):
         persona = roster.get(key) if key else None
-        if persona and await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}") is False:
-            return f"You may not use {persona.display_name} here. Ask an admin for access to that model."
+        if persona and await forbidden(runtime, user, persona.key):
+            return no_access(persona)
     return None
+
+
+async def forbidden(runtime: Runtime, user: User, key: str) -> bool:
+    """Whether Open WebUI keeps the user from a persona.
+
+    Whom it keeps from a model must not reach it by `!key` either. Without a service key there is nobody to
+    ask, and every offered persona is open to all.
+    """
+    if user.admin or user.id is None:
+        return False
+    return await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}") is False
+
+
+def no_access(persona: Persona) -> str:
+    """What a user is told who may not use a persona."""
+    return f"You may not use {persona.display_name} here. Ask an admin for access to that model."
+
+
+async def allowed_bindings(
+    runtime: Runtime, user: User, messages: list[dict[str, Any]], grammar: Grammar
+) -> dict[int, str]:
+    """The personas assigned to models side by side, without those that the user may not use.
+
+    They are read from the transcript, which keeps a command that was refused.
+    """
+    bound = bindings(messages, grammar)
+    return {slot: key for slot, key in bound.items() if not await forbidden(runtime, user, key)}
 
 
 def connection_for(runtime: Runtime, valves: PersonaValves) -> connections.Connection:

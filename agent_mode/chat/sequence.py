@@ -17,7 +17,6 @@ from agent_mode.agents.persona import PersonaEngine
 from agent_mode.chat.commands import Parsed, message_text, with_text
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.scene import Scene, last_user
-from agent_mode.chat.switching import bindings
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.hooks import SequenceFinished, SequenceStarted, hooks
@@ -27,7 +26,7 @@ from agent_mode.store.personas import Persona
 log = get_logger(__name__)
 
 CONTINUE = "Continue from what was said above, as yourself."
-"""What a step without words of its own is asked when no other step has any."""
+"""What a step without words of its own is asked when no later step has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,8 @@ class Said:
 def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
     """The steps of a message that is a sequence; empty for every other message.
 
-    A step without words shares those of the next step that has some (`!coder !writer explain it`), the
-    last ones those of the step before.
+    A step without words shares those of the next step that has some (`!coder !writer explain it`); the last
+    ones go on from what was said.
     """
     if not said.several:
         return []
@@ -62,10 +61,9 @@ def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
     tasks = [command.text for command in calls]
     for index in reversed(range(len(tasks) - 1)):
         tasks[index] = tasks[index] or tasks[index + 1]
-    for index in range(1, len(tasks)):
-        tasks[index] = tasks[index] or CONTINUE
+    tasks = [task or CONTINUE for task in tasks]
     personas = [roster.get(command.key or requested) for command in calls]
-    return [Step(persona, task) for persona, task in zip(personas, tasks, strict=True) if persona and task]
+    return [Step(persona, task) for persona, task in zip(personas, tasks, strict=True) if persona]
 
 
 _LEADS = {
@@ -122,8 +120,7 @@ def steps_in(scene: Scene, requested: str) -> list[Step]:
     Raises:
         RequestError: the message asks for more than the valves allow, or for something incomplete.
     """
-    bound = bindings(scene.turn.messages, scene.grammar)
-    named = [scene.roster.get(bound[slot]) for slot in sorted(bound)]
+    named = [scene.roster.get(scene.bound[slot]) for slot in sorted(scene.bound)]
     assigned = [persona for persona in named if persona][: scene.valves.multi_models]
     if talk := rounds(scene.said, assigned, scene.valves.multi_turns):
         return talk

@@ -183,6 +183,7 @@ def plan_turn(
     *,
     switched: bool,
     policy: str | None = None,
+    last_is_clean: bool = False,
 ) -> SwitchPlan:
     """The messages to send to the LLM: commands taken out, persona in its place, hard reset if switched.
 
@@ -195,8 +196,9 @@ def plan_turn(
         grammar: which words are commands.
         switched: whether this turn is a switch.
         policy: history policy that overrides the strategy's.
+        last_is_clean: whether the commands are out of the last user message already.
     """
-    clean = strip_commands(messages, grammar)
+    clean = strip_commands(messages, grammar, last_is_clean=last_is_clean)
     if not switched:
         return reset.keep_on(clean, agent, strategy)
     return reset.hard_reset(clean, agent, previous, strategy, templates, policy)

@@ -20,7 +20,7 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
-from agent_mode.server.streaming import collect
+from agent_mode.server.streaming import collect, cut_off
 
 PULL_SECONDS = 1.0
 """The consumer gets something at least so often; an empty delta if there is nothing else."""
@@ -60,6 +60,9 @@ def _stream(runtime: Runtime, turn: Turn, start: Start) -> Iterator[str]:
                     blocks.put(encoder.encode(event))
                     while blocks.qsize() > _QUEUE_LIMIT:  # noqa: ASYNC110  the consumer is a thread
                         await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            blocks.put(encoder.encode(Failure(cut_off())))  # nobody reads it if it is the reader who left
+            raise
         finally:
             blocks.put(None)
 

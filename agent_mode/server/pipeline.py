@@ -159,7 +159,7 @@ class HotswapFilter(AgentPipeline):
         model = body.get("model")
         if not isinstance(model, str) or isinstance(_pipeline(model), NativePipeline):
             return body  # our own models read the commands themselves
-        if isinstance(_pipeline(_base_of(body)), NativePipeline):
+        if isinstance(_pipeline(hotswap.base_of(body)), NativePipeline):
             # A workspace model on one of ours: its inlet is not called, so its context comes from here.
             return await super().inlet(body, user)
         call = hotswap.Call(body, user or {}, upstream.api_key())
@@ -176,12 +176,3 @@ class HotswapFilter(AgentPipeline):
 def _pipeline(model: str | None) -> Any:
     found = upstream.pipeline_of(model) if model else None
     return found[0] if found else None
-
-
-def _base_of(body: dict[str, Any]) -> str | None:
-    """The model that a workspace model is built on, as the inlet's metadata tell."""
-    metadata = body.get("metadata")
-    model = metadata.get("model") if isinstance(metadata, dict) else None
-    info = model.get("info") if isinstance(model, dict) else None
-    base = info.get("base_model_id") if isinstance(info, dict) else None
-    return base if isinstance(base, str) else None

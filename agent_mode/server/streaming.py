@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from agent_mode.agents.engine import Completion, Event, Failure, Text
 from agent_mode.agents.runs import Runs
 from agent_mode.chat.events import DONE, StreamEncoder, completion, error_body
 from agent_mode.chat.turn import Turn
-from agent_mode.errors import AgentModeError
+from agent_mode.errors import AgentModeError, RunCancelled
 from agent_mode.llm.sse import Facts
 
 Scope = MutableMapping[str, Any]
@@ -21,6 +21,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 HEARTBEAT_SECONDS = 15.0
 """After so long a silence an empty delta is sent, so that no proxy cuts a model that thinks."""
+
+_LAST_WORDS_SECONDS = 1.0
+"""How long a reload waits for a client to take the news that its answer ends here."""
 
 _STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -37,7 +40,10 @@ async def answer(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Sends the events of one turn as the response. A client that goes away cancels the run at once."""
+    """Sends the events of one turn as the response.
+
+    A client that goes away cancels the run at once; one whose run the server cancels is told so.
+    """
     task = asyncio.current_task()
     assert task is not None
     runs.add(task, leased=False)
@@ -51,35 +57,75 @@ async def answer(
         task.cancel()
 
     watcher = asyncio.create_task(watch())
+    response = _Response(turn, facts, send)
     try:
         async with aclosing(events):
-            await (_stream(turn, events, facts, send) if turn.stream else _whole(turn, events, send))
+            await (response.stream(events) if turn.stream else response.whole(events))
     except asyncio.CancelledError:
-        if not gone:
-            raise
         task.uncancel()
+        if not gone:
+            await response.break_off(cut_off())
     finally:
         watcher.cancel()
 
 
-async def _stream(turn: Turn, events: AsyncGenerator[Event, None], facts: Facts, send: Send) -> None:
-    encoder = StreamEncoder(turn.model, interactive=turn.context.interactive)
-    first = b""
-    while not first and (event := await anext(events, None)) is not None:
-        if isinstance(event, Failure):
-            # Nothing was sent yet: a program sees the failure by the status, and Open WebUI shows it too.
-            await send_error(send, event.error)
-            return
-        first = encoder.encode(event)
-    await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
-    pulse = _Pulse(send, encoder.heartbeat())
-    try:
-        await pulse.send(first)
-        async for event in events:
-            await pulse.send(encoder.encode(event))
-    finally:
-        pulse.stop()
-    await send({"type": "http.response.body", "body": encoder.finish(facts) + DONE, "more_body": False})
+class _Response:
+    """The answer to one turn on its way to the client."""
+
+    def __init__(self, turn: Turn, facts: Facts, send: Send) -> None:
+        self._turn = turn
+        self._facts = facts
+        self._send = send
+        self._encoder = StreamEncoder(turn.model, interactive=turn.context.interactive)
+        self._started = False
+
+    async def stream(self, events: AsyncGenerator[Event, None]) -> None:
+        first = b""
+        while not first and (event := await anext(events, None)) is not None:
+            if isinstance(event, Failure):
+                # Nothing was sent yet: a program sees the failure by the status, and Open WebUI shows it too.
+                await send_error(self._send, event.error)
+                return
+            first = self._encoder.encode(event)
+        self._started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
+        encode, pulse = self._encoder.encode, _Pulse(self._send, self._encoder.heartbeat())
+        try:
+            await pulse.send(first)
+            async for event in events:
+                await pulse.send(encode(event))
+        finally:
+            pulse.stop()
+        await self._finish()
+
+    async def whole(self, events: AsyncGenerator[Event, None]) -> None:
+        try:
+            await send_json(self._send, 200, await collect(self._turn.model, events))
+        except AgentModeError as error:
+            await send_error(self._send, error)
+
+    async def break_off(self, error: AgentModeError) -> None:
+        """Says what happened, if the client takes it without delay."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                if self._started:
+                    await self._finish(self._encoder.encode(Failure(error)))
+                else:
+                    await send_error(self._send, error)
+
+    async def _finish(self, last: bytes = b"") -> None:
+        body = last + self._encoder.finish(self._facts) + DONE
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def cut_off() -> RunCancelled:
+    """What a client is told when the server gives up its run."""
+    return RunCancelled(
+        "The server was reloaded or stopped in the middle of the answer.",
+        hint="Try again in a moment.",
+        status=503,
+        retryable=True,
+    )
 
 
 class _Pulse:
@@ -107,13 +153,6 @@ class _Pulse:
         if self._loop.time() - self._last >= HEARTBEAT_SECONDS:
             self._beating = self._loop.create_task(self.send(self._heartbeat))
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
-
-
-async def _whole(turn: Turn, events: AsyncGenerator[Event, None], send: Send) -> None:
-    try:
-        await send_json(send, 200, await collect(turn.model, events))
-    except AgentModeError as error:
-        await send_error(send, error)
 
 
 async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, Any]:

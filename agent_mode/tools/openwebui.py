@@ -62,16 +62,24 @@ class Access:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, user_id: str, model: str) -> bool:
+    async def _ask(self, user_id: str, model: str, above: frozenset[str] = frozenset()) -> bool:
         record = await self._get("/api/v1/models/model", {"id": model})
         if not isinstance(record, dict) or record.get("is_active") is False:
             return False  # without a record a model is the admins' alone
         groups = await self._get(f"/api/v1/users/{user_id}/groups", {"include_inherited": "true"})
-        ids = {group.get("id") for group in groups or () if isinstance(group, dict)}
+        known = (
+            [group.get("id") for group in groups if isinstance(group, dict)]
+            if isinstance(groups, list)
+            else []
+        )
+        ids = {group_id for group_id in known if isinstance(group_id, str)}
         if record.get("user_id") != user_id and not _granted(record.get("access_grants"), user_id, ids):
             return False
         base = record.get("base_model_id")
-        return await self._ask(user_id, base) if isinstance(base, str) and base else True
+        if not isinstance(base, str) or not base:
+            return True
+        above |= {model}  # nothing keeps an admin from building two models on one another
+        return base not in above and await self._ask(user_id, base, above)
 
     async def _get(self, path: str, query: dict[str, str]) -> Any:
         if self._session is None:
@@ -92,6 +100,8 @@ def _granted(grants: Any, user_id: str, groups: Iterable[Any]) -> bool:
         if not isinstance(grant, dict) or grant.get("permission") != "read":
             continue
         kind, principal = grant.get("principal_type"), grant.get("principal_id")
+        if not isinstance(principal, str):
+            continue
         if kind == "user" and principal in (user_id, "*"):
             return True
         if kind == "group" and principal in known:

@@ -15,7 +15,6 @@ from tests.server.openwebui import OpenWebUI
 from tests.server.servers import (
     KINDS,
     OLD,
-    OURS,
     PIPE,
     ROOT,
     STOCK,
@@ -117,20 +116,30 @@ def test_uploading_others_leaves_ours_alone(server: Server) -> None:
 
 
 def test_a_reload_in_the_middle_of_chats(server: Server, provider: Provider) -> None:
-    """Our own server keeps its runtime; on a stock server the chat ends, but ends."""
-    provider.script(Reply([f"{n} " for n in range(30)], every=0.03))
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(OpenWebUI(server).chat().ask, "Count", CODER)
+    """Our own server keeps its runtime; on a stock server the chats end, and say so."""
+    provider.script(Reply([f"{n} " for n in range(30)], every=0.03), Reply("Late", first_after=0.9))
+    with ThreadPoolExecutor(2) as pool:
+        talking = pool.submit(OpenWebUI(server).chat().ask, "Count", CODER)
         assert eventually(lambda: provider.active == 1)
+        waiting = pool.submit(OpenWebUI(server).chat().ask, "Think", CODER, stream=False)
+        assert eventually(lambda: provider.active == 2)
         time.sleep(0.2)
         assert server.post("/pipelines/reload").status_code == 200
-        answer = pending.result(timeout=10)
+        answer, whole = talking.result(timeout=10), waiting.result(timeout=10)
 
     if server.kind.own:
         assert answer.good().text == "".join(f"{n} " for n in range(30))
+        assert whole.text == "Late"
+    else:
+        assert answer.text.startswith("0 1 2 ")
+        assert (answer.status, answer.done, answer.stray) == (200, 1, [])
+        for (message,) in (answer.errors, whole.errors):
+            assert message.endswith("Try again in a moment.")
+        assert whole.status == (503 if server.kind.layer else 200)
     assert eventually(lambda: provider.active == 0)
     works(server)
     assert server.probe()["runs"] == 0
+    assert "Exception in ASGI" not in server.log()
 
 
 def test_deleting_ours_leaves_nothing_behind(server: Server, provider: Provider) -> None:

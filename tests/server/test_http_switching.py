@@ -460,6 +460,8 @@ def test_restart_between_two_turns(tmp_path: Path, provider: Provider) -> None:
         root = chat.ask("Write a loop", CODER)
         chat.ask("!writer Describe it").good()
         assert server.stop() in STOPPED
+        # SQLite removes its log when the last connection is closed in good order.
+        assert not (server.home / "agent_mode.db-wal").exists()
     with running(server):
         chat.ask("Go on").good()
         check(provider.last(), "writer")

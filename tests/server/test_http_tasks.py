@@ -173,23 +173,24 @@ def test_an_escaped_command_is_text(webui: OpenWebUI, provider: Provider) -> Non
     assert personas(provider) == ["coder"]
 
 
-def test_a_command_inside_a_knowledge_template(webui: OpenWebUI, provider: Provider) -> None:
+@pytest.mark.parametrize("words", ["Summarise", "!writer Summarise", "\\!writer Summarise"])
+def test_words_inside_a_knowledge_template(webui: OpenWebUI, provider: Provider, words: str) -> None:
     """Open WebUI puts retrieved text around the words after the inlet has seen them."""
-    words = "!writer Summarise"
     metadata = {"chat_id": "c1", "message_id": "m1", "session_id": "s", "user_message": {"parentId": None}}
     body = {"model": CODER, "stream": True, "messages": [{"role": "user", "content": words}]}
     body = webui.inlet(CODER, {**body, "metadata": metadata})
     body.pop("metadata")
-    around = f"### Task:\nUse the context.\n<context>\nfacts\n</context>\n\n{words}"
-    body["messages"] = [{"role": "user", "content": around}]
+    around = (
+        "### Task:\nUse the context.\n<context>\n!artist\nfacts\n</context>\n<query>\n%s\n</query>\nBe brief."
+    )
+    body["messages"] = [{"role": "user", "content": around % words}]
 
     webui.complete(body).good()
 
-    assert personas(provider) == ["writer"]
-    sent = provider.last().body["messages"][-1]["content"]
-    assert "!writer" not in sent
-    assert "Summarise" in sent
-    assert "facts" in sent
+    called = words.startswith("!writer")
+    assert personas(provider) == ["writer" if called else "coder"]
+    clean = words.removeprefix("!writer ").removeprefix("\\")
+    assert provider.last().body["messages"][-1]["content"] == around % clean
 
 
 def test_prefix_and_case_are_valves(server: Server, webui: OpenWebUI, provider: Provider) -> None:

@@ -63,7 +63,7 @@ def test_strings_become_numbers_and_switches(server: Server, defaults: dict[str,
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", "   ", "abc", [], {}, [1, "x"], {"a": 1}, -1e300, "1e400", "\x00", "x\ud800"]
+    "value", [None, "", "   ", "abc", [], {}, [1, "x"], {"a": 1}, -1e300, "1e400", "\x00"]
 )
 def test_any_value_in_every_field_is_survived(server: Server, defaults: dict[str, Any], value: Any) -> None:
     saved = post(server, dict.fromkeys(defaults, value))
@@ -73,6 +73,24 @@ def test_any_value_in_every_field_is_survived(server: Server, defaults: dict[str
     assert saved["keyword_prefix"] == "!"
     assert saved["read_timeout"] in (300, 5)
     assert saved["history_policy"] == "strategy"
+
+
+@pytest.mark.parametrize("raw", [b'"\\ud800"', b"NaN", b"-1e999", b"[[[[1e999]]]]", b"1" * 5000, b'"\xff"'])
+def test_what_cannot_be_shown_again_is_never_kept(
+    server: Server, defaults: dict[str, Any], raw: bytes
+) -> None:
+    """Refused with a reason, or dropped; half a character in the valves would keep the form from opening."""
+    for name, default in defaults.items():
+        posted = json.dumps({**defaults, name: "HERE"}).encode().replace(b'"HERE"', raw)
+        reply = server.request(
+            "POST", "/personas/valves/update", data=posted, headers={"Content-Type": "application/json"}
+        )
+
+        assert reply.status_code == 200 or 400 <= reply.status_code < 500, (name, reply.text)
+        shown = server.get("/personas/valves")
+        assert shown.status_code == 200, name
+        assert type(shown.json()[name]) is type(default) or default is None, name
+        assert server.get("/pipelines").status_code == 200
 
 
 def test_out_of_range_is_clamped(server: Server, defaults: dict[str, Any]) -> None:
@@ -209,17 +227,6 @@ def test_broken_valves_keep_no_server_from_starting(tmp_path: Path, provider: Pr
         assert server.valves_at_start["read_timeout"] == 300
         assert server.valves_at_start["llm_model"] is None
         assert OpenWebUI(server).chat().ask("Hi", CODER).good()
-
-
-def test_a_server_without_any_provider_answers_as_demo(tmp_path: Path) -> None:
-    server = make(OURS, tmp_path / "ours", None)
-    with running(server):
-        webui = OpenWebUI(server)
-        for stream in (True, False):
-            text = webui.chat().ask("What can you do?", CODER, stream=stream).text
-            assert "I am the built-in **demo model**. I was told to be **coder**" in text
-            assert "> What can you do?" in text
-            assert "OPENAI_API_BASE_URL" in text
 
 
 @pytest.mark.parametrize("server", params(OURS), indirect=True)

@@ -61,7 +61,7 @@ def threads():
     here = threading.get_ident()
     found = []
     for thread in threading.enumerate():
-        frame = frames.get(thread.ident)
+        frame = frames.get(thread.ident or 0)
         if frame is None or thread.ident == here:
             continue
         names = [entry.filename for entry in traceback.extract_stack(frame)]

@@ -15,11 +15,11 @@ class Pipeline:
         self.name = "Shout"
         self.valves = self.Valves()
 
-    async def inlet(self, body, user=None):
+    async def inlet(self, body, user):
         last = body["messages"][-1]
         if isinstance(last["content"], str) and last["content"].startswith("SHOUT"):
             last["content"] = last["content"].upper() + " " + user["name"]
         return body
 
-    async def outlet(self, body, user=None):
+    async def outlet(self, body, user):
         return {**body, "shout": "was here"}

@@ -1,0 +1,1019 @@
+"""Commands on models that are not ours: what the filter's inlet makes of a request, over HTTP."""
+
+from __future__ import annotations
+
+import copy
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from agent_mode.chat.turn import CONTEXT_KEY, unpack
+from tests.provider import Provider
+from tests.server.anymodel import ANSWER, AnyModel, user
+from tests.server.conftest import FAMILIES
+from tests.server.openwebui import Answer, Chat, Json
+from tests.server.servers import KEY, OURS, PIPE, ROOT, Kind, Server, make, params, running
+
+ours_alone = pytest.mark.parametrize("server", params(OURS), indirect=True)
+
+CATALOGUE = {path.stem: json.loads(path.read_text()) for path in (ROOT / "personas").glob("*.json")}
+CONSOLE = "personas.console"
+MARKS = {
+    "gpt-4o": "=== PRIORITY OVERRIDE ===",
+    "claude-3-5-sonnet-20241022": "<system_reset>",
+    "gemini-1.5-pro": "SYSTEM COMMAND: ROLE CHANGE",
+    "mystery-7b": "Any role you had earlier in this conversation has ended.",
+}
+"""What each family's hard reset can be told by."""
+PIVOTS = {"gpt-4o": "system", **dict.fromkeys(FAMILIES[1:], "user")}
+"""In whose role each family hears the line beside the last message."""
+
+
+@pytest.fixture(params=params(OURS, PIPE))
+def server(request: pytest.FixtureRequest, fleet: dict[Kind, Server], provider: Provider) -> Server:
+    """A running server, ours or a stock one without our layer, with the valves as they are by default."""
+    server = fleet[request.param]
+    server.mark = server.log_file.stat().st_size
+    server.set_valves()
+    set_valves(server)
+    return server
+
+
+def set_valves(server: Server, **valves: Any) -> None:
+    """What an admin's Save does in the form of the filter."""
+    assert server.post("/hotswap/valves/update", valves).status_code == 200
+
+
+@pytest.fixture
+def admin(server: Server) -> AnyModel:
+    return AnyModel(server, user("admin"))
+
+
+@pytest.fixture
+def plain(server: Server) -> AnyModel:
+    """A user who is no admin; there is nobody to ask what that user may use."""
+    return AnyModel(server, user())
+
+
+def text_of(messages: list[Json]) -> str:
+    return "\n\n".join(m["content"] if isinstance(m["content"], str) else str(m["content"]) for m in messages)
+
+
+def check(answer: Answer, persona: str, *, reset: bool = False, after: str | None = None) -> None:
+    """The provider is told to be this persona alone; with a hard reset, or without."""
+    text, model = text_of(answer.sent["messages"]), answer.sent["model"]
+    assert re.findall(r'<agent_mode agent="([^"]*)">', text) == [persona]
+    assert (CATALOGUE[persona]["prompt"] if persona else "as you are without any persona") in text
+    assert [key for key in CATALOGUE if key != persona and CATALOGUE[key]["prompt"][:60] in text] == []
+    assert text.count(MARKS.get(model, MARKS["mystery-7b"])) == reset
+    assert text.count("<agent_mode_pivot>") == reset
+    told = [
+        name for name in ("Coder", "Writer", "Teacher") if re.search(rf"(by|from|CONTINUE:) {name}\b", text)
+    ]
+    assert set(told) == ({CATALOGUE[after]["name"]} if after else set())
+    users = [m["content"] for m in answer.sent["messages"] if m["role"] == "user"]
+    assert not any(word.startswith("!") for content in users for word in content.split())
+
+
+def mark(client: AnyModel) -> Json:
+    """What the filter tells other filters."""
+    return client.replies[-1]["metadata"]["agent_hotswap"]
+
+
+# A persona on a model
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_a_persona_is_placed_as_the_models_strategy_says(admin: AnyModel, model: str) -> None:
+    chat = admin.chat(system="House rule: no emoji.")
+
+    chat.ask("Hello", model)
+    assert admin.untouched
+    answer = chat.ask("!coder Write a loop")
+
+    check(answer, "coder", reset=True)
+    first, *_, last = answer.sent["messages"]
+    assert (first["role"], first["content"].startswith('<agent_mode agent="coder">')) == ("system", True)
+    assert "House rule: no emoji." in first["content"]
+    assert last["content"].endswith("Write a loop")
+    (pivot,) = [m for m in answer.sent["messages"] if "<agent_mode_pivot>" in m["content"]]
+    assert pivot["role"] == PIVOTS[model]
+    assert [m["content"] for m in answer.sent["messages"] if m["role"] == "assistant"] == [ANSWER]
+
+
+def test_a_persona_stays_until_another_or_none_is_called(admin: AnyModel) -> None:
+    chat = admin.chat()
+
+    check(chat.ask("!coder Write a loop", "gpt-4o"), "coder")  # nobody to take over from
+    check(chat.ask("And now?"), "coder")
+    check(chat.ask("!teacher Explain it"), "teacher", reset=True, after="coder")
+    check(chat.ask("Again"), "teacher")
+    check(chat.ask("And again"), "teacher")
+    check(chat.ask("!reset Thanks"), "", reset=True, after="teacher")
+    assert mark(admin)["agent_hotswap_active"] is False
+    for text in ("Go on", "And now?"):
+        chat.ask(text)
+        assert admin.untouched
+    check(chat.ask("!coder Once more"), "coder", reset=True)
+
+
+@pytest.mark.parametrize("word", ["reset", "default", "normal"])
+def test_a_lone_reset_puts_the_persona_aside(admin: AnyModel, word: str) -> None:
+    chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+
+    assert chat.ask(f"!{word}").good().text == "Back to **gpt-4o**."
+    check(chat.ask("Thanks"), "", reset=True, after="coder")
+    chat.ask("Go on")
+
+    assert admin.untouched
+
+
+def test_a_lone_command_holds_from_the_next_message(admin: AnyModel, provider: Provider) -> None:
+    chat = admin.chat()
+    chat.ask("Hello", "gpt-4o")
+
+    assert chat.ask("!coder").good().text.startswith("**💻 Coder** answers from now on.")
+    assert provider.chats == []
+    answer = chat.ask("Write a loop")
+
+    check(answer, "coder", reset=True)
+    assert "answers from now on" not in text_of(answer.sent["messages"])
+    check(chat.ask("And now?"), "coder")
+
+
+def test_every_branch_has_its_own_persona(admin: AnyModel) -> None:
+    chat = admin.chat()
+    root = chat.ask("Hello", "gpt-4o")
+    coded = chat.ask("!coder Write a loop")
+    check(chat.regenerate(), "coder", reset=True)
+    check(chat.regenerate(), "coder", reset=True)
+    chat.go_to(root)
+    taught = chat.ask("!teacher Explain it")
+
+    chat.go_to(coded)
+    check(chat.ask("Go on"), "coder")
+    chat.go_to(taught)
+    check(chat.ask("Go on"), "teacher")
+    chat.go_to(root)
+    chat.ask("Go on")
+    assert admin.untouched
+    chat.edit("!writer Tell it")
+    check(chat.ask("Go on"), "writer")
+
+
+def test_temporary_chats_are_known_too(admin: AnyModel) -> None:
+    chat = admin.chat(temporary=True)
+
+    check(chat.ask("!coder Write a loop", "gpt-4o"), "coder")
+    check(chat.ask("And now?"), "coder")
+
+
+def test_two_models_have_the_personas_assigned_to_them(admin: AnyModel) -> None:
+    models = ["gpt-4o", "claude-3-5-sonnet-20241022"]
+    chat = admin.chat()
+
+    first, second = chat.ask_all("!persona1 teacher !persona2 scientist Explain light", models)
+    check(first, "teacher")
+    check(second, "scientist")
+    assert mark(admin)["per_model_active"] is True
+    first, second = chat.ask_all("More", models)
+    check(first, "teacher")
+    check(second, "scientist", reset=True, after="teacher")  # both see the answer that is shown
+
+    check(chat.regenerate(models[1]), "scientist", reset=True, after="teacher")
+
+
+def test_images_stay(admin: AnyModel) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    content = [{"type": "text", "text": "!coder What is this?"}, picture]
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}
+
+    admin.send(
+        body, {"chat_id": "c", "message_id": "m", "session_id": "s", "user_message": {"parentId": None}}
+    )
+
+    assert admin.replies[-1]["messages"][-1]["content"] == [
+        {"type": "text", "text": "What is this?"},
+        picture,
+    ]
+
+
+@ours_alone
+def test_a_workspace_model_is_treated_as_the_model_it_is_built_on(server: Server) -> None:
+    client = AnyModel(server, user("admin"), bases={"support": "claude-3-5-sonnet-20241022"})
+    chat = client.chat()
+    chat.ask("Hello", "support")
+
+    check(chat.ask("!coder Write a loop"), "coder", reset=True)
+
+
+# Nothing else changes
+
+
+def test_only_messages_and_metadata_change(admin: AnyModel) -> None:
+    extra = {"temperature": 0.5, "tools": [{"type": "function"}], "stream_options": {"include_usage": True}}
+    chat = admin.chat()
+    for text in ("Hello", "!coder Write a loop", "And now?", "!reset Thanks", "Bye"):
+        answer = chat.ask(text, "gpt-4o", **extra)
+        given, reply = admin.given[-1], admin.replies[-1]
+
+        assert list(reply) == list(given)
+        changed = {key for key in given if reply[key] != given[key]}
+        assert changed <= {"messages", "metadata"}
+        added = set(reply["metadata"]) - set(given["metadata"])
+        assert added == ({"agent_hotswap"} if changed else set())
+        assert {key: reply["metadata"][key] for key in given["metadata"]} == given["metadata"]
+        assert "agent_hotswap" not in answer.sent
+        assert CONTEXT_KEY not in answer.sent
+
+
+def test_other_filters_are_told_who_is_active(admin: AnyModel) -> None:
+    chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+
+    assert mark(admin) == {
+        "agent_hotswap_active": True,
+        "active_persona": "coder",
+        "active_persona_name": "Coder",
+        "per_model_active": True,
+        "message_id": chat.metadata["message_id"],
+    }
+
+
+def test_called_twice_for_a_message_it_says_the_same(admin: AnyModel) -> None:
+    chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+    chat.ask("!teacher Explain it")
+    given, reply = admin.given[-1], admin.replies[-1]
+
+    assert admin.inlet("hotswap", copy.deepcopy(reply)) == reply  # its own answer again
+    assert admin.inlet("hotswap", copy.deepcopy(given)) == reply  # and the same request again
+    check(chat.ask("Go on"), "teacher")
+
+
+def test_our_own_models_pass_through(admin: AnyModel) -> None:
+    for model in ("personas.coder", "personas.auto", CONSOLE):
+        for text in ("Hello", "!writer Hello", "!agent list", "!writer one !coder two"):
+            body = {"model": model, "messages": [{"role": "user", "content": text}], "metadata": {}}
+            assert admin.inlet("hotswap", body) == body
+
+
+def test_pipelines_of_others_are_models_as_any(admin: AnyModel) -> None:
+    chat = admin.chat()
+
+    check(chat.ask("!coder Write a loop", "bystander"), "coder")
+
+
+@pytest.mark.parametrize("task", ["title_generation", "tags_generation", "follow_up_generation", "anything"])
+def test_background_tasks_pass_through(admin: AnyModel, task: str) -> None:
+    chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+    for text in ("### Task:\nGenerate a title", "!teacher !writer", "!agent list"):
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}]}
+        admin.send(body, {**chat.metadata, "task": task})
+        assert admin.untouched
+
+    check(chat.ask("And now?"), "coder")
+
+
+def test_openwebui_is_told_on_which_models_it_works(server: Server, admin: AnyModel) -> None:
+    entry = admin.models()["hotswap"]["pipeline"]
+    assert (entry["type"], entry["pipelines"], entry["priority"]) == ("filter", ["*"], 0)
+
+    set_valves(server, pipelines="gpt-4o, claude-3-5-sonnet-20241022")
+    assert "hotswap" in admin.filters("gpt-4o")
+    assert "hotswap" not in admin.filters("mystery-7b")
+    set_valves(server, priority=7)
+
+    assert admin.models()["hotswap"]["pipeline"]["priority"] == 7
+    assert "hotswap" in admin.filters("mystery-7b")
+
+
+# Workspace models on ours
+
+
+def test_a_workspace_model_on_ours_gets_the_context(server: Server, provider: Provider) -> None:
+    """Its own inlet is not called, so the filter leaves what the chat request will lack."""
+    client = AnyModel(server, user("admin"), bases={"my-teacher": "personas.teacher"})
+    chat = client.chat()
+
+    answer = chat.ask("Explain light", "my-teacher").good()
+    context = unpack(answer.sent[CONTEXT_KEY], KEY)
+
+    assert context is not None
+    assert (context.chat_id, context.message_id) == (chat.id, chat.metadata["message_id"])
+    assert context.via is None
+    assert {**client.replies[-1], CONTEXT_KEY: None} == {**client.given[-1], CONTEXT_KEY: None}
+    assert provider.last().body["messages"][0]["content"].startswith('<agent_mode agent="teacher">')
+    written = chat.ask("!writer Describe it").good()
+    assert '<agent_mode agent="writer">' in text_of(provider.last().body["messages"])
+    chat.ask("Go on").good()
+    assert '<agent_mode agent="writer">' in text_of(provider.last().body["messages"])
+    assert MARKS["mystery-7b"] not in text_of(provider.last().body["messages"])
+    chat.go_to(answer)
+    chat.ask("Go on").good()
+    assert '<agent_mode agent="teacher">' in text_of(provider.last().body["messages"])
+    assert written.statuses == ["📝 Writer takes over from 🍎 Teacher"]
+    for recorded in provider.chats:
+        assert not {CONTEXT_KEY, "metadata", "user", "agent_hotswap"} & set(recorded.body)
+
+
+# What we answer ourselves
+
+
+ANSWERED = {
+    "!agent": "**Agent Mode** — switch who answers",
+    "!agent help": "**Agent Mode** — switch who answers",
+    "!codr fix it": "did you mean `!coder`?",
+    "!agent list": "| `!teacher` | 🍎 Teacher |",
+    "!coder": "**💻 Coder** answers from now on.",
+    "!reset": "Back to **gpt-4o**.",
+    "!persona1 teacher !persona2 coder": "Assigned: 1 is **🍎 Teacher**, 2 is **💻 Coder**.",
+    "!agent settings": "| persistence | as the admin set it |",
+    "!agent history coder": "| 1.0.0 |",
+    "!agent rollback coder 1.0.99": "There is no version '1.0.99' of 'coder'.",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), ANSWERED.items(), ids=ANSWERED)
+def test_the_console_answers(admin: AnyModel, provider: Provider, text: str, words: str) -> None:
+    chat = admin.chat()
+
+    answer = chat.ask(text, "gpt-4o").good()
+
+    given, reply = admin.given[-1], admin.replies[-1]
+    assert reply["model"] == CONSOLE
+    assert {**reply, "model": "gpt-4o"} == {**given, CONTEXT_KEY: reply[CONTEXT_KEY]}
+    context = unpack(reply[CONTEXT_KEY], KEY)
+    assert context is not None
+    assert (context.via, context.said, context.chat_id) == ("gpt-4o", text, chat.id)
+    assert words in answer.text
+    assert (answer.done, answer.finish_reasons, provider.chats) == (1, ["stop"], [])
+    whole = admin.chat().ask(text, "gpt-4o", stream=False).good()
+    assert words in whole.text
+
+
+def test_a_persona_in_charge_survives_an_answer_of_the_console(admin: AnyModel) -> None:
+    chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+
+    for text in ("!agent list", "!codr", "!agent settings"):
+        chat.ask(text).good()
+        answer = chat.ask("And now?")
+        check(answer, "coder")
+        assert "Agent Mode" not in text_of(answer.sent["messages"])
+
+
+def test_the_list_is_a_page_for_people_and_a_table_for_programs(server: Server, admin: AnyModel) -> None:
+    (event,) = admin.chat().ask("!agent list", "gpt-4o").good().events
+    assert event["type"] == "embeds"
+
+    program = AnyModel(server, user("admin"), session=False).chat().ask("!agent list", "gpt-4o").good()
+
+    assert (program.events, "| `!coder` | 💻 Coder |" in program.text) == ([], True)
+
+
+def test_a_forged_context_leads_nowhere(admin: AnyModel, provider: Provider) -> None:
+    """Only the filter may say through which model the console speaks."""
+    reply = admin.said("!teacher Explain it !writer Tell it")
+    forged = {**reply[CONTEXT_KEY], "via": "claude-3-5-sonnet-20241022"}
+
+    provider.clear()
+    answer = admin.complete({**reply, CONTEXT_KEY: forged, "user": admin.user})
+
+    assert {recorded.body["model"] for recorded in provider.chats} <= {"stub"}
+    assert answer.status in (200, 400)
+
+
+# Sequences
+
+
+def test_a_sequence_speaks_through_the_chosen_model(admin: AnyModel, provider: Provider) -> None:
+    provider.script("Light is a wave.", "O light!", "Both are right.")
+    chat = admin.chat()
+
+    answer = chat.ask("!teacher Explain light !writer a poem !scientist compare", "gpt-4o").good()
+
+    assert admin.replies[-1]["model"] == CONSOLE
+    assert [recorded.body["model"] for recorded in provider.chats] == ["gpt-4o"] * 3
+    for persona, recorded in zip(("teacher", "writer", "scientist"), provider.chats, strict=True):
+        assert f'<agent_mode agent="{persona}">' in text_of(recorded.body["messages"])
+        assert not {CONTEXT_KEY, "metadata", "user"} & set(recorded.body)
+    assert "**🍎 Teacher**\n\nLight is a wave." in answer.text
+    check(chat.ask("And now?"), "scientist")
+
+
+def test_a_sequence_on_a_model_out_of_reach_says_so(admin: AnyModel, provider: Provider) -> None:
+    answer = admin.chat().ask("!teacher Explain light !writer a poem", "llama-of-elsewhere")
+
+    assert provider.chats == []
+    assert answer.text.count("Several personas cannot speak through “llama-of-elsewhere” here.") == 2
+    assert "Call one persona at a time" in answer.text
+
+
+def test_a_talk_of_several(admin: AnyModel, provider: Provider) -> None:
+    chat = admin.chat()
+    alone = chat.ask("!multi debate Tea or coffee?", "gpt-4o")
+    assert admin.replies[-1]["model"] == CONSOLE
+    assert ["at least two personas" in error for error in alone.errors] == [True]
+    assert provider.chats == []
+
+    chat.ask("!coder Write a loop")
+    chat.ask("!multi collab")
+    check(chat.ask("And now?"), "coder")  # an error puts nobody aside
+    chat.ask("!persona1 teacher !persona2 scientist").good()
+    answer = chat.ask("!multi debate Tea or coffee?").good()
+
+    assert [recorded.body["model"] for recorded in provider.chats] == ["gpt-4o"] * 4
+    assert answer.text.count("**🍎 Teacher**") == answer.text.count("Scientist**") == 2
+
+
+# Users who may not use the console model
+
+
+@pytest.mark.parametrize(("text", "words"), ANSWERED.items(), ids=ANSWERED)
+def test_without_the_console_the_chosen_model_prints_the_answer(
+    plain: AnyModel, text: str, words: str
+) -> None:
+    plain.chat().ask(text, "gpt-4o", temperature=0.5)
+
+    given, reply = plain.given[-1], plain.replies[-1]
+    assert {**reply, "messages": None} == {**given, "messages": None}
+    order, words_to_print = reply["messages"]
+    assert (order["role"], words_to_print["role"]) == ("system", "user")
+    assert order["content"].startswith("Reply with exactly the text of the user's message.")
+    if text == "!agent rollback coder 1.0.99":
+        words = "Only an admin"
+    assert words in words_to_print["content"]
+
+
+def test_without_the_console_a_command_holds_all_the_same(plain: AnyModel) -> None:
+    chat = plain.chat()
+    chat.ask("Hello", "gpt-4o")
+    chat.ask("!coder")
+    check(chat.ask("Write a loop"), "coder", reset=True)
+    chat.ask("!agent list")
+    check(chat.ask("And now?"), "coder")
+    chat.ask("!reset")
+    check(chat.ask("Thanks"), "", reset=True, after="coder")
+    chat.ask("Bye")
+
+    assert plain.untouched
+
+
+def test_without_the_console_a_sequence_is_refused(plain: AnyModel) -> None:
+    chat = plain.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+    refused = chat.ask("!teacher Explain it !writer Tell it")
+
+    assert "Ask an admin to give you access to it" in refused.sent["messages"][-1]["content"]
+    assert len(refused.sent["messages"]) == 2
+    check(chat.ask("And now?"), "coder")  # nobody else was called in
+
+
+def test_users_without_an_id_are_nobody_to_trust(server: Server, provider: Provider) -> None:
+    for who in ({}, None, {"role": "admin"}, {"id": 5, "role": "admin"}, {"id": "", "role": "user"}):
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "!agent list"}], "metadata": {}}
+        reply = server.post("/hotswap/filter/inlet", {"user": who, "body": body})
+        assert (reply.status_code, reply.json()["model"]) == (200, "gpt-4o"), who
+
+
+# With a service key: Open WebUI is asked
+
+
+ELSEWHERE = "llama-of-elsewhere"
+"""A model that Open WebUI has and our provider has not."""
+SESSION = "a-session-token"
+
+
+class FakeOpenWebUI(http.server.ThreadingHTTPServer):
+    """The two calls with which we ask who may use what, as Open WebUI 0.12 answers them; and a model."""
+
+    daemon_threads = True
+    key = "sk-service"
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.models: dict[str, Json] = {}
+        self.groups: dict[str, list[str]] = {}
+        """Of each user, the inherited ones included."""
+        self.asked: list[str] = []
+        self.broken = False
+        self.said: list[tuple[str, Json]] = []
+        """Chat requests, each with the credential that came with it."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def grant(self, model: str, *grants: tuple[str, str], **more: Any) -> None:
+        """A record of the model; each grant is a kind of principal and its id."""
+        access = [{"principal_type": k, "principal_id": i, "permission": "read"} for k, i in grants]
+        record = {"id": model, "user_id": "the-admin", "base_model_id": None, "is_active": True}
+        self.models[model] = {**record, "access_grants": access, **more}
+
+    def answer(self, path: str, query: Json) -> tuple[int, Any]:
+        self.asked.append(path + (f"?id={query['id'][0]}" if "id" in query else ""))
+        if self.broken:
+            return 500, {"detail": "Internal Server Error"}
+        if path == "/api/v1/models/model":
+            record = self.models.get(query["id"][0])
+            return (200, record) if record else (404, {"detail": "not found"})
+        found = re.fullmatch(r"/api/v1/users/([^/]+)/groups", path)
+        if not found or query.get("include_inherited") != ["true"]:
+            return 404, {"detail": "Not Found"}
+        return 200, [{"id": group, "name": group.upper()} for group in self.groups.get(found[1], [])]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: FakeOpenWebUI  # pyright: ignore[reportIncompatibleVariableOverride]
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if (parts.path, self.headers["Authorization"]) == ("/api/models", f"Bearer {SESSION}"):
+            self.reply(200, {"data": [{"id": ELSEWHERE}, {"id": CONSOLE, "pipeline": {}}]})
+        elif self.headers["Authorization"] != f"Bearer {self.server.key}":
+            self.reply(401, {"detail": "401 Unauthorized"})
+        else:
+            self.reply(*self.server.answer(parts.path, parse_qs(parts.query)))
+
+    def do_POST(self) -> None:
+        """A model of Open WebUI; it answers as a whole, which counts as a stream of one piece."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.said.append((self.headers["Authorization"], body))
+        message = {"role": "assistant", "content": f"Answer {len(self.server.said)}."}
+        self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    def reply(self, status: int, body: Any) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def asking(
+    tmp_path_factory: pytest.TempPathFactory, provider_process: Provider
+) -> Iterator[tuple[FakeOpenWebUI, Server]]:
+    """Open WebUI, and a server of ours that has a service key for it."""
+    webui = FakeOpenWebUI()
+    thread = threading.Thread(target=webui.serve_forever, args=(0.05,))
+    thread.start()
+    variables = {"OPENWEBUI_URL": webui.url + "/", "OPENWEBUI_API_KEY": webui.key}
+    home = tmp_path_factory.mktemp("asking")
+    server = make(OURS, home, provider_process.base_url, environment=variables)
+    try:
+        with running(server):
+            yield webui, server
+    finally:
+        webui.shutdown()
+        thread.join()
+        webui.server_close()
+
+
+class Access:
+    """A new user, and what Open WebUI says about that user."""
+
+    def __init__(self, webui: FakeOpenWebUI, server: Server) -> None:
+        webui.models, webui.groups, webui.asked, webui.broken = {}, {}, [], False
+        self.webui = webui
+        self.client = AnyModel(server, user())
+        self.id = self.client.user["id"]
+
+    @property
+    def granted(self) -> bool:
+        """Whether a list is answered by the console."""
+        reply = self.client.said("!agent list")
+        assert (reply["model"] == CONSOLE) == (CONTEXT_KEY in reply)
+        return reply["model"] == CONSOLE
+
+
+@pytest.fixture
+def access(asking: tuple[FakeOpenWebUI, Server], provider: Provider) -> Access:
+    del provider
+    return Access(*asking)
+
+
+@pytest.mark.parametrize(
+    ("grants", "more", "granted"),
+    [
+        ([("user", "*")], {}, True),
+        ([("user", "ME")], {}, True),
+        ([("group", "inherited")], {}, True),
+        ([("group", "others"), ("group", "mine")], {}, True),
+        ([], {"user_id": "ME"}, True),
+        ([], {}, False),
+        ([("user", "somebody")], {}, False),
+        ([("group", "others")], {}, False),
+        ([("group", "ME")], {}, False),
+        ([("user", "mine")], {}, False),
+        ([("user", "*")], {"is_active": False}, False),
+        ([("group", "*")], {}, False),
+    ],
+)
+def test_a_grant_opens_the_console(access: Access, grants: Any, more: Json, granted: bool) -> None:
+    def mine(value: str) -> str:
+        return access.id if value == "ME" else value
+
+    access.webui.groups = {access.id: ["mine", "inherited"], "somebody": ["others"]}
+    access.webui.grant(CONSOLE, *((kind, mine(principal)) for kind, principal in grants), **more)
+    if "user_id" in more:
+        access.webui.models[CONSOLE]["user_id"] = mine(more["user_id"])
+
+    assert access.granted is granted
+
+
+def test_a_right_to_write_is_none_to_read(access: Access) -> None:
+    access.webui.grant(CONSOLE, ("user", "*"))
+    access.webui.models[CONSOLE]["access_grants"][0]["permission"] = "write"
+
+    assert not access.granted
+
+
+def test_a_model_without_a_record_is_the_admins_alone(access: Access) -> None:
+    assert not access.granted
+    admin = AnyModel(access.client.server, user("admin"))
+    access.webui.asked.clear()
+    assert admin.said("!agent list")["model"] == CONSOLE
+    assert access.webui.asked == []
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_the_model_below_must_be_open_as_well(access: Access, base: bool) -> None:
+    access.webui.grant(CONSOLE, ("user", access.id), base_model_id="below")
+    access.webui.grant("below", ("user", "*" if base else "somebody"))
+
+    assert access.granted is base
+
+
+def test_models_that_are_built_on_one_another_end(access: Access) -> None:
+    """Open WebUI does not refuse such records; nobody may wait for ever because of them."""
+    access.webui.grant(CONSOLE, ("user", "*"), base_model_id="below")
+    access.webui.grant("below", ("user", "*"), base_model_id=CONSOLE)
+
+    assert not access.granted
+    assert len(access.webui.asked) == 4
+
+
+def test_an_answer_is_believed_for_a_while(access: Access) -> None:
+    access.webui.grant(CONSOLE, ("user", access.id))
+    assert access.granted
+    asked = list(access.webui.asked)
+    assert asked == [f"/api/v1/models/model?id={CONSOLE}", f"/api/v1/users/{access.id}/groups"]
+
+    access.webui.models.clear()
+
+    assert access.granted
+    assert access.webui.asked == asked
+
+
+def test_without_an_answer_nobody_is_let_in_and_it_is_asked_again(access: Access) -> None:
+    access.webui.grant(CONSOLE, ("user", "*"))
+    access.webui.broken = True
+    assert not access.granted
+
+    access.webui.broken = False
+
+    assert access.granted
+
+
+def test_a_granted_user_gets_the_answers_of_the_console(access: Access, provider: Provider) -> None:
+    access.webui.grant(CONSOLE, ("user", "*"))
+    for persona in ("teacher", "writer"):
+        access.webui.grant(f"personas.{persona}", ("user", "*"))
+    chat = access.client.chat()
+
+    assert "| `!coder` |" in chat.ask("!agent list", "gpt-4o").good().text
+    answer = chat.ask("!teacher Explain light !writer a poem").good()
+
+    assert [recorded.body["model"] for recorded in provider.chats] == ["gpt-4o"] * 2
+    assert "Writer" in answer.text
+
+
+@pytest.mark.parametrize("console", [True, False])
+@pytest.mark.parametrize(
+    "text", ["!coder", "!coder Write a loop", "!writer Hi !coder Write", "!persona1 coder"]
+)
+def test_a_persona_that_openwebui_keeps_from_the_user_is_out_of_reach(
+    access: Access, provider: Provider, console: bool, text: str
+) -> None:
+    """Neither at once nor by going on afterwards."""
+    access.webui.grant("personas.writer", ("user", "*"))
+    if console:
+        access.webui.grant(CONSOLE, ("user", "*"))
+    chat = access.client.chat()
+    chat.ask("!writer Hello", "gpt-4o")
+
+    refused = chat.ask(text)
+    words = refused.text if console else text_of(refused.sent["messages"])
+    followed = chat.ask("Write a loop")
+
+    assert "You may not use 💻 Coder here." in words
+    secret = CATALOGUE["coder"]["prompt"][:60]
+    assert secret not in text_of(followed.sent["messages"])
+    assert not any(secret in text_of(recorded.body["messages"]) for recorded in provider.chats)
+    check(followed, "writer")
+
+
+def test_it_is_out_of_reach_from_our_own_models_too(
+    asking: tuple[FakeOpenWebUI, Server], access: Access, provider: Provider
+) -> None:
+    class Own(AnyModel):
+        """Picks one of our models: their own inlet is called."""
+
+        def send(self, body: Json, metadata: Json, *, inlet: bool = True, filters: bool = False) -> Answer:
+            body = self.inlet(body["model"], {**body, "metadata": metadata})
+            body.pop("metadata")
+            return self.complete({**body, "user": self.user})
+
+    access.webui.grant("personas.writer", ("user", "*"))
+    chat = Own(asking[1], access.client.user).chat()
+    chat.ask("Hello", "personas.writer").good()
+
+    refused = chat.ask("!coder Write a loop").good()
+    chat.ask("Write a loop").good()
+
+    assert "You may not use 💻 Coder here." in refused.text
+    for recorded in provider.chats:
+        assert CATALOGUE["coder"]["prompt"][:60] not in text_of(recorded.body["messages"])
+    assert '<agent_mode agent="writer">' in text_of(provider.last().body["messages"])
+
+
+def test_a_sequence_may_speak_through_openwebui_with_the_users_own_session(
+    asking: tuple[FakeOpenWebUI, Server], provider: Provider
+) -> None:
+    webui, server = asking
+    webui.said = []
+    client = AnyModel(server, user("admin"), cookie=SESSION)
+
+    answer = client.chat().ask("!teacher Explain light !writer a poem", ELSEWHERE).good()
+
+    assert provider.chats == []
+    assert [credential for credential, _ in webui.said] == [f"Bearer {SESSION}"] * 2
+    assert [body["model"] for _, body in webui.said] == [ELSEWHERE] * 2
+    assert "**🍎 Teacher**\n\nAnswer 1." in answer.text
+    assert "Answer 1." in text_of(webui.said[1][1]["messages"])
+    assert answer.text.endswith("Answer 2.")
+
+    stranger = AnyModel(server, user("admin"), cookie="an-old-token")
+    refused = stranger.chat().ask("!teacher Explain light !writer a poem", ELSEWHERE)
+
+    assert len(webui.said) == 2  # our service key is nobody's to borrow
+    assert refused.text.count("⚠️") == 2
+    assert SESSION not in refused.text + server.log_file.read_text()
+
+
+def test_it_is_out_of_reach_by_what_a_transcript_says(access: Access, provider: Provider) -> None:
+    """A caller without metadata is judged by the commands in the transcript; anybody can write one."""
+    access.webui.grant("personas.writer", ("user", "*"))
+    roles = ("user", "assistant")
+    for said in (
+        ["!coder Write a loop", "Here it is.", "Again"],
+        ["!persona1 coder", "Assigned.", "Write a loop"],
+        ["!persona1 coder !persona2 writer", "Assigned.", "!multi Tea or coffee?"],
+    ):
+        messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]
+        access.client.complete(
+            {"model": "personas.writer", "messages": messages, "stream": True, "user": access.client.user}
+        )
+
+    assert not any(
+        CATALOGUE["coder"]["prompt"][:60] in text_of(recorded.body["messages"]) for recorded in provider.chats
+    )
+
+
+# What each user sets
+
+
+def test_each_user_may_have_another_prefix(server: Server, admin: AnyModel) -> None:
+    other = AnyModel(server, user("admin"))
+
+    answer = admin.chat().ask("!agent settings prefix /", "gpt-4o").good()
+    assert "| prefix | `/` |" in answer.text
+
+    check(admin.chat().ask("/coder Write a loop", "gpt-4o"), "coder")
+    admin.chat().ask("!coder Write a loop", "gpt-4o")
+    assert admin.untouched
+    assert "| `/coder` |" in admin.chat().ask("/agent list", "gpt-4o").good().text
+    check(other.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
+    other.chat().ask("/coder Write a loop", "gpt-4o")
+    assert other.untouched
+    assert "Done." in admin.chat().ask("/agent settings reset", "gpt-4o").good().text
+    check(admin.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
+
+
+@pytest.mark.parametrize("role", ["admin", "user"])
+def test_the_last_persona_opens_new_chats(server: Server, role: str) -> None:
+    client = AnyModel(server, user(role))
+    first = client.chat()
+    first.ask("!coder Write a loop", "gpt-4o")
+    client.chat().ask("Hello", "gpt-4o")
+    assert client.untouched  # nobody asked for it yet
+
+    client.chat().ask("!agent settings persistence on", "gpt-4o")
+    opened = client.chat()
+    check(opened.ask("Hello", "claude-3-5-sonnet-20241022"), "coder")
+    check(opened.ask("And now?"), "coder")
+    check(first.ask("!teacher Explain it"), "teacher", reset=True, after="coder")
+    check(client.chat().ask("Hello", "gpt-4o"), "teacher")
+    other = AnyModel(server, user(role))
+    other.chat().ask("Hello", "gpt-4o")
+    assert other.untouched
+
+    first.ask("!reset Thanks")
+    client.chat().ask("Hello", "gpt-4o")
+
+    assert client.untouched
+
+
+def test_a_reset_at_the_very_start_ends_it_too(admin: AnyModel) -> None:
+    admin.chat().ask("!agent settings persistence on", "gpt-4o")
+    admin.chat().ask("!coder", "gpt-4o").good()
+    check(admin.chat().ask("Hello", "gpt-4o"), "coder")
+
+    answer = admin.chat().ask("!reset Hello", "gpt-4o")
+
+    assert answer.sent["messages"] == [{"role": "user", "content": "Hello"}]
+    admin.chat().ask("Hello", "gpt-4o")
+    assert admin.untouched
+
+
+def test_the_valve_opens_new_chats_for_all_but_those_who_refuse(server: Server, admin: AnyModel) -> None:
+    refuses = AnyModel(server, user("admin"))
+    refuses.chat().ask("!agent settings persistence off", "gpt-4o")
+    set_valves(server, persistent_persona=True)
+    for client in (admin, refuses):
+        client.chat().ask("!coder Write a loop", "gpt-4o")
+
+    check(admin.chat().ask("Hello", "gpt-4o"), "coder")
+    refuses.chat().ask("Hello", "gpt-4o")
+
+    assert refuses.untouched
+
+
+# Whatever comes
+
+
+ODD: dict[str, Any] = {
+    "no messages": {"model": "gpt-4o"},
+    "messages null": {"messages": None},
+    "messages text": {"messages": "!coder x"},
+    "messages empty": {"messages": []},
+    "messages of numbers": {"messages": [1, None, "x"]},
+    "message empty": {"messages": [{}]},
+    "no content": {"messages": [{"role": "user"}]},
+    "content a number": {"messages": [{"role": "user", "content": 7}]},
+    "content an object": {"messages": [{"role": "user", "content": {"text": "!coder x"}}]},
+    "content odd parts": {
+        "messages": [{"role": "user", "content": [1, None, {"type": "text", "text": 5}, []]}]
+    },
+    "role a list": {"messages": [{"role": ["user"], "content": "!coder x"}]},
+    "no model": {"model": None},
+    "model a number": {"model": 7},
+    "model an object": {"model": {}},
+    "model empty": {"model": ""},
+    "model long": {"model": "m" * 100_000},
+    "metadata a list": {"metadata": [1]},
+    "metadata text": {"metadata": "x"},
+    "metadata null": {"metadata": None},
+    "user message text": {"metadata": {"user_message": "x"}},
+    "ids numbers": {"metadata": {"chat_id": 1, "message_id": [], "user_message": {"parentId": {}}}},
+    "ids odd": {
+        "metadata": {"chat_id": "\x00", "message_id": "\u2028", "user_message": {"parentId": "'; --"}}
+    },
+    "children odd": {
+        "metadata": {"message_id": "m", "user_message": {"models": [[], 1], "childrenIds": [{}, []]}}
+    },
+    "model info odd": {"metadata": {"model": {"info": [1]}}},
+    "base odd": {"metadata": {"model": {"info": {"base_model_id": ["personas.coder"]}}}},
+    "mark odd": {"metadata": {"agent_hotswap": 5}},
+    "task odd": {"metadata": {"task": {"a": 1}}},
+    "large number": {"temperature": 10**300},
+}
+HALF: Json = {
+    "messages": [{"role": "user", "content": "!coder \ud800 hello"}],
+    "metadata": {"chat_id": "\ud800", "message_id": "\ud800", "user_message": {"parentId": "\ud800"}},
+}
+"""A stock server cannot even write it back; with our layer it can."""
+
+
+@pytest.mark.parametrize("user", [{"id": "u", "role": "user"}, {"id": "a", "role": "admin"}, {}], ids=str)
+@pytest.mark.parametrize("changes", ODD.values(), ids=ODD)
+def test_odd_requests_come_back_as_they_are(server: Server, changes: Json, user: Json) -> None:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], **changes}
+
+    reply = server.post("/hotswap/filter/inlet", {"user": user, "body": body})
+
+    assert (reply.status_code, reply.json()) == (200, body)
+
+
+@pytest.mark.parametrize("changes", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("text", ["!coder x", "!coder", "!agent list", "!teacher a !writer b", "!multi x"])
+def test_odd_requests_with_commands_are_no_server_error(server: Server, changes: Json, text: str) -> None:
+    for role in ("user", "admin"):
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **changes}
+        reply = server.post("/hotswap/filter/inlet", {"user": {"id": "u", "role": role}, "body": body})
+        assert reply.status_code == 200, (role, reply.text)
+        assert isinstance(reply.json(), dict)
+
+
+@ours_alone
+def test_half_a_character_is_no_server_error(server: Server, admin: AnyModel) -> None:
+    reply = admin.inlet("hotswap", {"model": "gpt-4o", **HALF})
+
+    assert reply["messages"][-1]["content"] == "\ud800 hello"
+    assert reply["messages"][0]["content"].startswith('<agent_mode agent="coder">')
+
+
+@ours_alone
+@pytest.mark.parametrize(
+    "form",
+    [[], "x", 7, None, {}, {"body": []}, {"body": {}, "user": "x"}, {"body": None, "user": {}}],
+    ids=str,
+)
+def test_what_is_no_inlet_call_is_refused(server: Server, form: Any) -> None:
+    reply = server.post("/hotswap/filter/inlet", form)
+
+    assert 400 <= reply.status_code < 500
+
+
+@ours_alone
+@pytest.mark.parametrize("depth", [50, 90, 400, 3_000, 100_000])
+def test_deep_requests_are_no_server_error(server: Server, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    raw = f'{{"body": {{"model": "gpt-4o", "messages": [{{"role": "user", "content": {deep}}}]}}, "user": null}}'
+
+    reply = server.request("POST", "/hotswap/filter/inlet", data=raw.encode())
+
+    assert reply.status_code in (200, 400)
+    if reply.status_code == 200:
+        assert reply.json() == json.loads(raw)["body"]
+
+
+def test_a_failure_leaves_the_chat_as_it_was_and_is_logged(server: Server, admin: AnyModel) -> None:
+    messages = [{"role": "system", "content": 7}, {"role": "user", "content": "!coder Write a secret loop"}]
+    body = {"model": "gpt-4o", "messages": messages, "metadata": {"chat_id": "c", "message_id": "m"}}
+
+    assert admin.inlet("hotswap", body) == body
+
+    assert "The filter failed; the chat goes on as it came." in server.log()
+    assert "secret" not in server.log()
+
+
+def test_a_switch_is_logged_without_words_of_the_chat(server: Server, admin: AnyModel) -> None:
+    chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+    chat.ask("!teacher A secret text")
+
+    (record,) = [line for line in server.records() if "persona switched" in line]
+
+    for word in (
+        f"user_id={admin.user['id']}",
+        f"chat_id={chat.id}",
+        "persona=teacher",
+        "previous=coder",
+        "model=gpt-4o",
+        "strategy=gpt-4o*",
+        "template=hierarchical",
+    ):
+        assert word in record
+    assert "secret" not in server.log()
+
+
+def test_personas_that_are_gone_leave_the_model_alone(server: Server, admin: AnyModel) -> None:
+    chat: Chat = admin.chat()
+    chat.ask("!coder Write a loop", "gpt-4o")
+    set_valves(server, models="teacher, writer")
+
+    answer = chat.ask("And now?")
+
+    assert CATALOGUE["coder"]["prompt"][:60] not in text_of(answer.sent["messages"])
+    assert "!coder Write a loop" in text_of(answer.sent["messages"])  # nobody's command any more
+    answer = chat.ask("!teacher Explain it")
+    assert '<agent_mode agent="teacher">' in text_of(answer.sent["messages"])
+
+
+def test_a_restart_forgets_nothing(tmp_path: Path, provider: Provider) -> None:
+    own = make(OURS, tmp_path / "ours", provider.base_url)
+    client = AnyModel(own, user("admin"))
+    chat = client.chat()
+    with running(own):
+        chat.ask("!coder Write a loop", "gpt-4o")
+        client.chat().ask("!agent settings persistence on", "gpt-4o").good()
+        own.stop()
+    with running(own):
+        check(chat.ask("And now?"), "coder")
+        check(client.chat().ask("Hello", "gpt-4o"), "coder")

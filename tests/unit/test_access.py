@@ -1,0 +1,280 @@
+"""Who may use which model: Open WebUI's own rule, asked with a service key and believed for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+
+from agent_mode.tools import openwebui as module
+from agent_mode.tools.openwebui import Access
+
+MODEL = "personas.console"
+KEY = "sk-service"
+
+
+class OpenWebUI:
+    """The two calls, as CONTRACT.md tells them; `replies` puts others in their place."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Any] = {}
+        self.groups: dict[str, list[Any]] = {}
+        self.replies: dict[str, web.Response | float] = {}
+        self.asked: list[str] = []
+        self.url = ""
+
+    def grant(self, kind: str = "user", principal: str = "*", model: str = MODEL, **record: Any) -> None:
+        grant = {"principal_type": kind, "principal_id": principal, "permission": "read"}
+        values = {"user_id": "owner", "base_model_id": None, "access_grants": [grant], "is_active": True}
+        self.models[model] = values | record
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path)
+        assert request.headers["Authorization"] == f"Bearer {KEY}"
+        for part, reply in self.replies.items():
+            if part in request.path:
+                if isinstance(reply, float):
+                    await asyncio.sleep(reply)
+                    return web.json_response({})
+                return web.Response(status=reply.status, text=reply.text, content_type=reply.content_type)
+        if request.path == "/base/api/v1/models/model":
+            record = self.models.get(request.query["id"])
+            return web.json_response(record, status=200) if record is not None else web.Response(status=404)
+        parts = request.path.split("/")
+        assert parts[:5] + parts[6:] == ["", "base", "api", "v1", "users", "groups"]
+        assert request.query["include_inherited"] == "true"
+        return web.json_response(self.groups.get(parts[5], []))
+
+
+@pytest.fixture
+async def webui() -> AsyncIterator[OpenWebUI]:
+    webui = OpenWebUI()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", webui.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    webui.url = f"http://{host}:{port}/base"
+    yield webui
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def access(webui: OpenWebUI) -> AsyncIterator[Access]:
+    access = Access(webui.url + "/", KEY)  # a slash at the end does no harm
+    yield access
+    await access.close()
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    capture = structlog.testing.LogCapture()
+    log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger)
+    monkeypatch.setattr(module, "log", log)
+    return capture.entries
+
+
+@pytest.mark.parametrize(("url", "key"), [(None, KEY), ("http://127.0.0.1:9", None), (None, None), ("", KEY)])
+async def test_without_address_or_key_there_is_nobody_to_ask(url: str | None, key: str | None) -> None:
+    access = Access(url, key)
+
+    assert await access.may_use("ann", MODEL) is None
+    await access.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "principal", "allowed"),
+    [
+        ("user", "*", True),
+        ("user", "ann", True),
+        ("group", "g1", True),
+        ("group", "inherited", True),
+        ("user", "bob", False),
+        ("user", "g1", False),
+        ("group", "g2", False),
+        ("group", "*", False),
+        ("group", "ann", False),
+        ("role", "ann", False),
+    ],
+)
+async def test_the_grants(webui: OpenWebUI, access: Access, kind: str, principal: str, allowed: bool) -> None:
+    webui.groups = {"ann": [{"id": "g1", "name": "G"}, {"id": "inherited"}], "bob": [{"id": "g2"}]}
+    webui.grant(kind, principal)
+
+    assert await access.may_use("ann", MODEL) is allowed
+
+
+async def test_the_owner_needs_no_grant(webui: OpenWebUI, access: Access) -> None:
+    webui.grant("user", "nobody", user_id="ann")
+
+    assert await access.may_use("ann", MODEL) is True
+    assert await access.may_use("bob", MODEL) is False
+
+
+async def test_the_whole_chain_of_models_must_be_open(webui: OpenWebUI, access: Access) -> None:
+    webui.grant(model="top", base_model_id="middle")
+    webui.grant("user", "ann", model="middle", base_model_id="bottom")
+    webui.grant("group", "g1", model="bottom")
+    webui.groups = {"ann": [{"id": "g1"}], "bob": [{"id": "g1"}]}
+
+    assert await access.may_use("ann", "top") is True
+    assert await access.may_use("bob", "top") is False
+    assert await access.may_use("bob", "bottom") is True
+
+
+async def test_a_circle_of_models_is_nobodys(webui: OpenWebUI, access: Access) -> None:
+    webui.grant(model="a", base_model_id="b")
+    webui.grant(model="b", base_model_id="a")
+    webui.grant(model="self", base_model_id="self")
+
+    async with asyncio.timeout(2):
+        assert await access.may_use("ann", "a") is False
+        assert await access.may_use("ann", "self") is False
+
+
+async def test_no_record_and_an_inactive_one_are_the_admins_alone(webui: OpenWebUI, access: Access) -> None:
+    webui.grant(model="off", is_active=False)
+
+    assert await access.may_use("ann", "none") is False
+    assert await access.may_use("ann", "off") is False
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"access_grants": None},
+        {"access_grants": "everyone"},
+        {"access_grants": {"user": "*"}},
+        {"access_grants": [None, 7, "user", [], {}]},
+        {"access_grants": [{"principal_type": "user", "principal_id": "*"}]},
+        {"access_grants": [{"principal_type": "user", "principal_id": "*", "permission": "write"}]},
+        {"access_grants": [{"principal_type": "group", "principal_id": None, "permission": "read"}]},
+        {"access_grants": [{"principal_type": "user", "principal_id": ["ann"], "permission": "read"}]},
+        {},
+        [],
+    ],
+    ids=str,
+)
+async def test_odd_records_open_nothing(webui: OpenWebUI, access: Access, record: Any) -> None:
+    webui.models[MODEL] = record
+    webui.groups = {"ann": [{}, {"name": "nameless"}, {"id": None}, {"id": []}, None, "x"]}
+
+    assert await access.may_use("ann", MODEL) is False
+
+
+# What is believed
+
+
+async def test_both_answers_are_believed_for_a_minute(
+    webui: OpenWebUI, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    webui.grant("user", "ann")
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (True, False)
+    asked = len(webui.asked)
+    webui.grant("user", "bob")
+
+    now += 59
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (True, False)
+    assert len(webui.asked) == asked
+    now += 2
+
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (False, True)
+
+
+async def test_each_user_and_model_is_asked_for_alone(webui: OpenWebUI, access: Access) -> None:
+    webui.grant("user", "ann")
+    webui.grant("user", "bob", model="other")
+
+    found = [await access.may_use(user, model) for user in ("ann", "bob") for model in (MODEL, "other")]
+
+    assert found == [True, False, False, True]
+
+
+async def test_what_is_remembered_is_limited(
+    webui: OpenWebUI, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MEMORY", 3)
+    webui.grant()
+    for number in range(20):
+        assert await access.may_use(f"user{number}", MODEL) is True
+
+    assert len(access._known) <= 3
+
+
+# No answer
+
+
+NO_ANSWER = {
+    "server error": web.Response(status=500),
+    "gateway": web.Response(status=502, text="<html>", content_type="text/html"),
+    "no JSON": web.Response(text="<html>Log in</html>", content_type="text/html"),
+    "broken JSON": web.Response(text="{", content_type="application/json"),
+}
+
+
+@pytest.mark.parametrize("reply", NO_ANSWER.values(), ids=NO_ANSWER)
+@pytest.mark.parametrize("call", ["models/model", "groups"])
+async def test_no_answer_is_none_and_asked_for_again(
+    webui: OpenWebUI, access: Access, logged: list[Any], call: str, reply: web.Response
+) -> None:
+    webui.grant()
+    webui.replies = {call: reply}
+    assert await access.may_use("ann", MODEL) is None
+    (record,) = logged
+    assert (record["event"], record["model"]) == ("Open WebUI did not say who may use what", MODEL)
+    assert KEY not in str(record)
+
+    webui.replies = {}
+
+    assert await access.may_use("ann", MODEL) is True
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_may_not_ask_opens_nothing(webui: OpenWebUI, access: Access, status: int) -> None:
+    webui.grant()
+    webui.replies = {"models/model": web.Response(status=status)}
+
+    assert await access.may_use("ann", MODEL) is not True
+
+
+async def test_nobody_waits_for_long(
+    webui: OpenWebUI, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.1)
+    access = Access(webui.url, KEY)
+    webui.replies = {"models/model": 5.0}
+    before = time.monotonic()
+
+    assert await access.may_use("ann", MODEL) is None
+
+    assert time.monotonic() - before < 1.5
+    assert logged
+    await access.close()
+
+
+async def test_nobody_there(logged: list[Any]) -> None:
+    access = Access("http://127.0.0.1:9", KEY)
+
+    assert await access.may_use("ann", MODEL) is None
+    await access.close()
+    assert logged[0]["reason"] == "ClientConnectorError"
+
+
+async def test_it_can_be_closed_at_any_time(webui: OpenWebUI) -> None:
+    webui.grant()
+    access = Access(webui.url, KEY)
+    await access.close()
+    await access.may_use("ann", MODEL)
+    await access.close()
+    await access.close()
+
+    assert await access.may_use("ann", MODEL) is True  # still believed
