@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", validation_alias="HOST")
-    port: int = Field(9099, validation_alias="PORT")
+    port: int = Field(9099, validation_alias="PORT", ge=1, le=65535)
     pipelines_api_key: str | None = Field(None, validation_alias="PIPELINES_API_KEY")
     pipelines_server_dir: Path | None = Field(None, validation_alias="PIPELINES_SERVER_DIR")
     openai_api_base_url: str | None = Field(None, validation_alias="OPENAI_API_BASE_URL")

@@ -1,15 +1,11 @@
-"""A runtime with a small catalogue, as a server would hold it, in the test's own event loop."""
+"""What a runtime with a small catalogue is opened with, as a server would hold it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from agent_mode.chat.runtime import Runtime
 from agent_mode.settings import ROOT, Settings
 
 CATALOGUE = ("coder", "teacher", "writer", "scientist", "sql_expert")
@@ -24,10 +20,3 @@ def settings(folder: Path, **fields: Any) -> Settings:
     nothing = {name: field.default for name, field in Settings.model_fields.items()}
     values = {**nothing, "data_dir": folder / "data", "personas_dir": personas, **fields}
     return Settings.model_construct(**values)
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
-    opened = await Runtime.open(settings(tmp_path))
-    yield opened
-    await opened.close()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.connection import Connection
@@ -83,9 +82,3 @@ class Job:
     params: dict[str, Any] = field(default_factory=dict)
     stream: bool = True
     facts: Facts = field(default_factory=Facts)
-
-
-class Engine(Protocol):
-    """The handler of one agent type."""
-
-    def run(self, job: Job) -> AsyncGenerator[Event, None]: ...

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from agent_mode.errors import ConfigurationError, ProviderError
+from agent_mode.errors import AgentModeError, ConfigurationError
 from agent_mode.llm.client import LlmClient
 from agent_mode.llm.connection import Connection
 from agent_mode.observe.logs import get_logger
@@ -54,12 +54,13 @@ async def choose(
     choices = [metadata_type(description=f"{p.name}: {p.description}", name=p.key) for p in personas]
     try:
         result = await selector.aselect(choices, question[:_QUESTION_CHARS])
-        return personas[result.ind]
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        if isinstance(error.__cause__, ProviderError):
-            raise error.__cause__ from error
+        index = result.ind
+    except AgentModeError:
+        raise
+    except Exception as error:  # noqa: BLE001  LlamaIndex's parser raises bare Exceptions for odd answers
         log.warning("the selector's answer names nobody", reason=type(error).__name__, model=model)
-        return personas[0]
+        index = 0
+    return personas[index if 0 <= index < len(personas) else 0]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,7 +16,7 @@ from agent_mode.chat.notes import Why, note
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import Scene, Speaker, connection_for, forbidden, no_access
 from agent_mode.chat.turn import Turn
-from agent_mode.errors import AgentModeError
+from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.personas import Persona
@@ -58,6 +59,15 @@ async def respond(
             detail=error.detail or None,
         )
         yield Failure(error)
+    except Exception:
+        log.exception("turn failed", code="internal", model=turn.model, chat_id=turn.context.chat_id)
+        yield Failure(
+            AgentModeError(
+                "Something went wrong inside Agent Mode.",
+                hint="Try again; an admin finds the reason in the server's log.",
+                code="internal",
+            )
+        )
 
 
 async def _begin(
@@ -101,8 +111,17 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     yield Status("Choosing who answers…", done=False)
     runtime = scene.runtime
     connection = connection_for(runtime, scene.valves)
-    personas = list(scene.roster.by_key.values())
+    everyone = list(scene.roster.by_key.values())
+    kept_from = await asyncio.gather(*(forbidden(runtime, scene.turn.user, p.key) for p in everyone))
+    personas = [persona for persona, kept in zip(everyone, kept_from, strict=True) if not kept]
     try:
+        if not personas:
+            raise RequestError(
+                "There is no persona here that you may use.",
+                hint="Ask an admin for access to one.",
+                code="agent_not_found",
+                status=404,
+            )
         model = await runtime.llm.choose_model(connection, None)
         chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
     except AgentModeError:
@@ -204,6 +223,7 @@ def _remember(
         count=len(scene.turn.messages),
         voice=voice,
         user_id=scene.turn.user.id,
+        in_charge=scene.detection.in_charge,
         reset=scene.said.resets,
         reason=reason,
     )

@@ -7,7 +7,7 @@ our console model for this one turn: a filter may change `body["model"]`, the us
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent_mode.agents.persona import identity
@@ -27,6 +27,7 @@ from agent_mode.chat.scene import allowed_bindings, forbidden, no_access, recall
 from agent_mode.chat.switching import Detection, detect_agent_switch, plan_turn
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
+from agent_mode.prompts import blocks
 from agent_mode.prompts.reset import Identity
 from agent_mode.store.personas import Persona
 from agent_mode.store.users import UserSettings
@@ -72,7 +73,7 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     body, model = call.body, str(call.body.get("model"))
     messages: Any = body.get("messages")
     context = context_of(body)
-    if not _usable(messages) or context.task or _done(body, context):
+    if not _usable(messages) or context.task or _done(body, context) or blocks.speaks_already(messages):
         return body
     roster = runtime.rosters.offered(valves.models)
     user = User.of(call.user)
@@ -94,7 +95,7 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
         bound=bound.get(context.place or 1),
         opening=await _opening(runtime, user, theirs, valves, roster),
     )
-    scene = _Scene(runtime, call, context, user, grammar, said, detection, roster)
+    scene = _Scene(runtime, call, context, user, grammar, said, detection, roster, valves.models)
     if refused:
         return await _say(scene, refused)
     keep_persona(runtime, user, theirs, said)
@@ -104,8 +105,9 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     if words is not None or said.several or said.console:
         return await _say(scene, words)
     if persona is None and (not detection.is_switch or detection.previous is None):
-        # Nobody of ours is in charge, and nobody was; only a command itself is not for the model.
-        return {**body, "messages": strip_commands(messages, grammar)} if said.commands else body
+        # Nobody of ours is in charge, and nobody was; only commands and our answers are not for the model.
+        clean = strip_commands(messages, grammar)
+        return body if clean == messages else {**body, "messages": clean}
     if persona is not None and await forbidden(runtime, user, persona.key):
         return await _say(scene, no_access(persona))
     return _speak_as(scene, persona, valves)
@@ -123,6 +125,7 @@ class _Scene:
     said: Parsed
     detection: Detection
     roster: Roster
+    offered: str | None
 
     @property
     def model(self) -> str:
@@ -140,6 +143,7 @@ class _Scene:
             count=len(self.call.body["messages"]),
             voice=voice,
             user_id=self.user.id,
+            in_charge=self.detection.in_charge,
             reset=self.said.resets,
         )
 
@@ -183,7 +187,10 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
     """
     runtime, call, user = scene.runtime, scene.call, scene.user
     if await _may_use_console(runtime, user):
-        context = context_of(call.body, _last_text(call.body["messages"]), scene.model)
+        said = _last_text(call.body["messages"])
+        context = replace(
+            context_of(call.body, said, scene.model), prefix=scene.grammar.prefix, offered=scene.offered
+        )
         return {**call.body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
     command = scene.said.console
     if command is not None and command.kind in desk.KINDS:

@@ -9,11 +9,9 @@ from typing import Any
 
 from agent_mode.agents.engine import Chunks, Job
 from agent_mode.agents.persona import PersonaEngine
-from agent_mode.chat.commands import Grammar
-from agent_mode.chat.switching import plan_turn
 from agent_mode.llm.client import LlmClient
 from agent_mode.llm.connection import Connection
-from agent_mode.prompts.reset import Identity
+from agent_mode.prompts.reset import Identity, hard_reset, keep_on
 from agent_mode.prompts.strategies import StrategyBook
 from agent_mode.prompts.templates import TemplateSet
 from agent_mode.settings import get_settings
@@ -62,15 +60,11 @@ async def stream_chat_response(
     await client.start()
     try:
         chosen = await client.choose_model(connection, model)
-        plan = plan_turn(
-            messages,
-            agent,
-            previous,
-            shipped_strategies().select(chosen).strategy,
-            shipped_templates(),
-            Grammar(frozenset()),
-            switched=switched,
-        )
+        strategy = shipped_strategies().select(chosen).strategy
+        if switched:
+            plan = hard_reset(messages, agent, previous, strategy, shipped_templates())
+        else:
+            plan = keep_on(messages, agent, strategy)
         job = Job(connection, chosen, plan.messages, params or {})
         async with aclosing(PersonaEngine(client).run(job)) as events:
             async for event in events:

@@ -32,6 +32,7 @@ def note(
     voice: str | None = None,
     reason: Why = "user_switch",
     user_id: str | None = None,
+    in_charge: str | None = None,
     reset: bool = False,
 ) -> None:
     """Notes who answers, in memory at once; nothing for callers without a chat.
@@ -47,6 +48,7 @@ def note(
         voice: who wrote the replies above, when this answer is only our own confirmation or list.
         reason: why the agent changed, if it did.
         user_id: who asked.
+        in_charge: who answered for this model until now.
         reset: whether a persona was put aside rather than another one called.
     """
     if context.chat_id is None:
@@ -65,7 +67,7 @@ def note(
         runtime.sessions.remember(answer)
     session = Session(context.chat_id, agent, ui_agent, ui_since, updated_at=now)
     switch = Switch(agent, name, now.isoformat(), count, reason)
-    runtime.spawn(_note_session(runtime.sessions, session, switch, user_id, reset=reset))
+    runtime.spawn(_note_session(runtime.sessions, session, switch, user_id, in_charge, reset=reset))
 
 
 def keep_persona(runtime: Runtime, user: User, settings: UserSettings, said: Parsed) -> None:
@@ -84,12 +86,18 @@ async def _keep(runtime: Runtime, user_id: str, settings: UserSettings) -> None:
 
 
 async def _note_session(
-    sessions: SessionStore, session: Session, switch: Switch, user_id: str | None, *, reset: bool
+    sessions: SessionStore,
+    session: Session,
+    switch: Switch,
+    user_id: str | None,
+    in_charge: str | None,
+    *,
+    reset: bool,
 ) -> None:
     known = await sessions.session(session.chat_id)
     history = known.agent_history if known else ()
-    before = known.active_agent if known else session.ui_agent
-    if known is None or known.active_agent != session.active_agent:
+    before = in_charge or session.ui_agent
+    if known is None or in_charge != session.active_agent:
         history = (*history, switch)
     if before != session.active_agent:
         agent, chat_id = session.active_agent, session.chat_id

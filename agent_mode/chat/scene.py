@@ -63,9 +63,12 @@ class Scene:
     ) -> Scene:
         """Reads the commands and recalls who answered before."""
         started = time.perf_counter()
-        roster = runtime.rosters.offered(valves.models)
+        context = turn.context
+        # A turn that the filter gave us is read as the filter read it.
+        roster = runtime.rosters.offered(context.offered if context.via else valves.models)
         theirs = await runtime.users.get(turn.user.id)
-        grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
+        prefix = context.prefix or theirs.prefix or valves.keyword_prefix
+        grammar = Grammar(roster.keys, prefix, valves.case_sensitive)
         said = parse(turn.said, grammar)
         asked = turn.context.via or requested
         refused = await refusal(runtime, turn.user, said, roster)

@@ -150,7 +150,6 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
     told: list[Said] = []
     failed: list[str] = []
     reason: Literal["completed", "stopped", "failed"] = "stopped"
-    previous = scene.detection.previous
     try:
         for number, step in enumerate(steps, 1):
             for event in _announce(scene, step, number, len(steps)):
@@ -158,7 +157,7 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
             parts: list[str] = []
             told.append(Said(step, parts))
             try:
-                async with aclosing(_play(scene, step, told[:-1], previous)) as events:
+                async with aclosing(_play(scene, step, told[:-1])) as events:
                     async for event in events:
                         if isinstance(event, Text):
                             parts.append(event.content)
@@ -167,7 +166,6 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
                 log.warning("sequence step failed", persona=step.persona.key, code=error.code)
                 failed.append(step.persona.key)
                 yield Text(f"\n\n> ⚠️ {step.persona.display_name}: {error}\n")
-            previous = step.persona.key
         reason = "failed" if len(failed) == len(steps) else "completed"
     finally:
         spoken = tuple(said.step.persona.key for said in told)
@@ -193,10 +191,12 @@ def _break(number: int) -> str:
     return "" if number == 1 else "\n\n---\n\n"
 
 
-async def _play(
-    scene: Scene, step: Step, told: list[Said], previous: str | None
-) -> AsyncGenerator[Event, None]:
+async def _play(scene: Scene, step: Step, told: list[Said]) -> AsyncGenerator[Event, None]:
     """One step: its answer as text, whatever chunks the provider sent it in."""
+    # The replies in the history are whose they were; what this message's other personas said is quoted.
+    previous = scene.detection.previous
+    if told and not scene.detection.answered:
+        previous = told[-1].step.persona.key
     switched = bool(told) or scene.detection.previous not in (None, step.persona.key)
     job = await scene.job(
         step.persona, previous=previous, switched=switched, messages=_messages(scene, step, told)
@@ -217,7 +217,7 @@ def _messages(scene: Scene, step: Step, told: list[Said]) -> list[dict[str, obje
     assert index is not None, "a sequence was read from a user message"
     quoted = "".join(
         f"<answer by={json.dumps(said.step.persona.name, ensure_ascii=False)}>\n"
-        f"{said.text.strip().replace('</', '‹/')}\n</answer>\n\n"
+        f"{said.text.strip().replace('</answer', '‹/answer').replace('</others', '‹/others')}\n</answer>\n\n"
         for said in told
         if said.text.strip()
     )

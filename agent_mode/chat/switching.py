@@ -51,6 +51,7 @@ class Detection:
             judged by the transcript; None without a switch.
         ui_since: number of user messages before the asked model was picked.
         answered: whether anybody answered before.
+        in_charge: key of the agent that this model stood for until now; None in a new chat.
     """
 
     is_switch: bool
@@ -59,6 +60,7 @@ class Detection:
     reason: Reason | None = None
     ui_since: int = 0
     answered: bool = field(default=False, compare=False)
+    in_charge: str | None = field(default=None, compare=False)
 
     @property
     def voice(self) -> str | None:
@@ -102,12 +104,24 @@ def detect_agent_switch(
         since = 0
     else:
         base, previous, reason, since = _by_transcript(messages, requested, grammar, memory.session)
+    if branch_known and not any(command.kind == "bind" for command in said.commands):
+        parent = memory.parent
+        if parent is not None and parent.ui_agent != requested and memory.sibling is None:
+            bound = None  # a freshly picked model, which was not there when personas were assigned
     if not answered and base == requested:
         base = opening or base
     current = _obey(said, bound or base, requested)
     is_switch = answered and previous != current
     shown = previous if answered else None
-    return Detection(is_switch, current, shown, reason if is_switch else None, since, answered)
+    return Detection(
+        is_switch,
+        current,
+        shown,
+        reason if is_switch else None,
+        since,
+        answered,
+        _in_charge(memory, requested),
+    )
 
 
 def bindings(messages: Sequence[dict[str, Any]], grammar: Grammar) -> dict[int, str]:
@@ -134,6 +148,15 @@ def _obey(said: Parsed, base: str, requested: str) -> str:
     if command is None:
         return base
     return command.key if command.kind == "persona" and command.key else requested
+
+
+def _in_charge(memory: Memory, requested: str) -> str | None:
+    own = memory.parent
+    if own is not None and own.ui_agent != requested and memory.sibling is not None:
+        own = memory.sibling  # models side by side: each column has its own
+    if own is not None:
+        return own.agent
+    return memory.session.active_agent if memory.session is not None else None
 
 
 def _by_record(memory: Memory, requested: str, answered: bool) -> tuple[str, str | None, Reason]:

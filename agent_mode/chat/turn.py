@@ -66,6 +66,8 @@ class TurnContext:
         task: name of a background task, such as `title_generation`.
         said: the user's own words, where something is put around them later (a knowledge template).
         via: the model that the user had picked, where the filter gave the turn to our console model.
+        prefix: what a command begins with, where the filter read the message.
+        offered: the filter's valve `models`.
         place: number of this model among those that answer side by side, from 1.
         branch_known: whether `parent_id` can be believed (None then means the root).
     """
@@ -79,6 +81,8 @@ class TurnContext:
     said: str | None = None
     via: str | None = None
     place: int | None = None
+    prefix: str | None = None
+    offered: str | None = None
     branch_known: bool = False
 
     @property

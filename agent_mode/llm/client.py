@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -17,7 +18,7 @@ from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import demo, failures
 from agent_mode.llm.connection import Connection
 from agent_mode.llm.silence import Silence
-from agent_mode.llm.sse import BrokenChunk, Facts, SseReader, not_json, reported
+from agent_mode.llm.sse import CONTROL_KEYS, BrokenChunk, Facts, SseReader, not_json, reported
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,11 @@ Payload = dict[str, Any]
 
 RETRIES = 2
 """How often a request is sent again when a pooled connection turns out stale before the first byte."""
+STALE_SECONDS = 2.0
+"""A pooled connection shows at once that it is stale; what fails later had been worked on."""
 MODELS_TTL = 60.0
 """Seconds for which a provider's model list is believed."""
+_MAX_LISTS = 64
 OWN_PREFIX = "personas."
 """How the ids of our own models begin."""
 HOP_HEADER = "X-Agent-Mode-Hop"
@@ -52,6 +56,7 @@ _NOT_CHAT = (
 class _Progress:
     received: bool = False
     """Whether anything of the answer came: after that nothing is sent again."""
+    since: float = field(default_factory=time.monotonic)
 
 
 class _StaleConnection(Exception):
@@ -73,9 +78,10 @@ def _readable(connection: Connection, progress: _Progress) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientConnectorError as error:
-        raise failures.unreachable(connection, str(error.os_error)) from error
+        reason = getattr(error, "_os_error", None) or error  # aiohttp 3.9: not on every subclass
+        raise failures.unreachable(connection, str(reason)) from error
     except (*_STALE, aiohttp.ClientPayloadError) as error:
-        if progress.received:
+        if progress.received or time.monotonic() - progress.since > STALE_SECONDS:
             raise failures.broken_stream(repr(error)) from error
         raise _StaleConnection(failures.unreachable(connection, type(error).__name__)) from error
     except TimeoutError as error:
@@ -91,6 +97,7 @@ class LlmClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._fetching = asyncio.Lock()
         self._models: dict[tuple[str, str | None], tuple[float, list[dict[str, Any]]]] = {}
 
     async def start(self) -> None:
@@ -175,8 +182,7 @@ class LlmClient:
         data = await self._request_json(connection, "/chat/completions", payload)
         if not isinstance(data.get("choices"), list) or not data["choices"]:
             raise failures.without_key(_no_completion(data), connection)
-        data.pop("event", None)
-        return data
+        return {key: value for key, value in data.items() if key not in CONTROL_KEYS}
 
     async def models(self, connection: Connection) -> list[dict[str, Any]]:
         """The provider's models, each with at least `id`; remembered for a minute.
@@ -190,6 +196,15 @@ class LlmClient:
         known = self._models.get(key)
         if known and time.monotonic() - known[0] < MODELS_TTL:
             return known[1]
+        async with self._fetching:  # one asks, the others wait for its answer
+            known = self._models.get(key)
+            if known and time.monotonic() - known[0] < MODELS_TTL:
+                return known[1]
+            return await self._fetch_models(connection, key)
+
+    async def _fetch_models(
+        self, connection: Connection, key: tuple[str, str | None]
+    ) -> list[dict[str, Any]]:
         data = await self._request_json(connection, "/models", None)
         entries = data.get("data")
         models = [
@@ -197,7 +212,9 @@ class LlmClient:
             for entry in (entries if isinstance(entries, list) else [])
             if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         ]
-        self._models = {key: (time.monotonic(), models)}
+        if len(self._models) >= _MAX_LISTS:
+            self._models.clear()
+        self._models[key] = (time.monotonic(), models)
         return models
 
     async def choose_model(self, connection: Connection, wanted: str | None) -> str:

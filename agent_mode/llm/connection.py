@@ -55,11 +55,13 @@ def resolve(
     model = model or settings.model
     timeouts = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
     if base_url:
-        return Connection("openai", _clean_url(base_url, "llm_base_url"), api_key, model, **timeouts)
+        url = _clean_url(base_url, "llm_base_url")
+        return Connection(_kind(url), url, api_key, model, **timeouts)
     if settings.openai_api_base_url or settings.openai_api_key or api_key:
         url = settings.openai_api_base_url or "https://api.openai.com/v1"
         key = api_key or settings.openai_api_key
-        return Connection("openai", _clean_url(url, "OPENAI_API_BASE_URL"), key, model, **timeouts)
+        url = _clean_url(url, "OPENAI_API_BASE_URL")
+        return Connection(_kind(url), url, key, model, **timeouts)
     if settings.openwebui_url and settings.openwebui_api_key:
         url = _clean_url(settings.openwebui_url, "OPENWEBUI_URL") + "/api"
         return Connection("openwebui", url, settings.openwebui_api_key, model, **timeouts)
@@ -86,6 +88,11 @@ def openwebui(url: str, api_key: str, timeouts: Timeouts) -> Connection:
         connect_timeout=timeouts.connect_timeout,
         read_timeout=timeouts.read_timeout,
     )
+
+
+def _kind(url: str) -> Kind:
+    """Open WebUI's own API ends in `/api`, where providers' end in a version; its models may be ours."""
+    return "openwebui" if urlsplit(url).path.endswith("/api") else "openai"
 
 
 def _clean_url(url: str, name: str) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from agent_mode.errors import ProviderError
 from agent_mode.llm.connection import Connection
-from agent_mode.llm.sse import readable
+from agent_mode.llm.sse import cut_off, readable
 
 SHORTEST_KEY = 8
 """A dummy key such as `x` is no secret, and taking it out of a text would spoil the text."""
@@ -88,12 +88,7 @@ def timed_out(connection: Connection, error: TimeoutError) -> ProviderError:
 
 
 def broken_stream(reason: str) -> ProviderError:
-    return ProviderError(
-        "The connection to the model provider broke in the middle of the answer.",
-        hint="What came before stays; try again for the rest.",
-        code="provider_broken_stream",
-        retryable=True,
-    ).with_detail(reason)
+    return cut_off().with_detail(reason)
 
 
 def leads_back(model: str) -> ProviderError:

@@ -14,6 +14,9 @@ from typing import Any
 
 from agent_mode.errors import ProviderError
 
+CONTROL_KEYS = frozenset({"event", "selected_model_id", "type"})
+"""Top-level keys on which Open WebUI acts: an event, another model for the chat, a Responses item."""
+
 MAX_LINE = 64 * 1024 * 1024
 """Longest line in bytes that is taken from a provider (an image may come inside one)."""
 
@@ -63,7 +66,12 @@ class SseReader:
     def close(self) -> bytes:
         """What the last line holds when the provider ended without a line break."""
         rest, self._tail = self._tail, b""
-        block = self._lines(rest)
+        try:
+            block = self._lines(rest)
+        except BrokenChunk as error:
+            if self.facts.started and rest:
+                raise BrokenChunk(error.partial, cut_off()) from None
+            raise
         if self._partial:
             raise BrokenChunk(block, self._no_json())
         if not self.facts.started and not self.facts.done:
@@ -128,10 +136,9 @@ class SseReader:
         usage = chunk.get("usage")
         if type(usage) is dict:
             facts.usage = usage
-        if "event" in chunk:
-            del chunk["event"]
-            return json.dumps(chunk).encode()
-        return payload
+        if CONTROL_KEYS.isdisjoint(chunk):
+            return payload
+        return json.dumps({key: value for key, value in chunk.items() if key not in CONTROL_KEYS}).encode()
 
 
 class BrokenChunk(ProviderError):
@@ -143,6 +150,15 @@ class BrokenChunk(ProviderError):
         )
         self.partial = partial
         self.detail = error.detail
+
+
+def cut_off() -> ProviderError:
+    return ProviderError(
+        "The connection to the model provider broke in the middle of the answer.",
+        hint="What came before stays; try again for the rest.",
+        code="provider_broken_stream",
+        retryable=True,
+    )
 
 
 def not_json(sample: str) -> ProviderError:

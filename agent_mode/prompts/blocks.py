@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
+
+from agent_mode.prompts.spans import enclosed, without
 
 Message = dict[str, Any]
 
-Trust = Literal["all", "start", "none"]
-"""Which blocks in a message are believed: all, those that it begins with, or none."""
-
 _MARK = "<agent_mode"
-_BLOCK = re.compile(
-    r'<agent_mode(?:_pivot)?(?: agent="[^"<>]*")?>\n.*?\n</agent_mode(?:_pivot)?>\n*', re.DOTALL
-)
-_BASE = re.compile(r"<base_instructions>\n(.*?)\n</base_instructions>", re.DOTALL)
+_OPENING = re.compile(r'<agent_mode(?P<kind>_pivot)?(?: agent="[^"<>]{0,128}")?>\n')
+_BASE = re.compile(r"<base_instructions>\n")
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -31,6 +28,14 @@ def wrap_pivot(text: str) -> str:
 def wrap_base(text: str) -> str:
     """The chat's or workspace model's own instructions, inside a persona block."""
     return f"<base_instructions>\n{text}\n</base_instructions>"
+
+
+def speaks_already(messages: list[Message]) -> bool:
+    """Whether a request comes from us: a persona stands in its system message."""
+    return any(
+        message.get("role") in _SYSTEM_ROLES and str(message.get("content")).startswith('<agent_mode agent="')
+        for message in messages[:3]
+    )
 
 
 def prepend(message: Message, text: str) -> Message:
@@ -52,20 +57,17 @@ def remove_all(messages: list[Message]) -> tuple[list[Message], list[str]]:
     """
     kept: list[Message] = []
     base: list[str] = []
-    first_user = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
-    for index, message in enumerate(messages):
+    for message in messages:
         content = message.get("content")
-        trust: Trust = "all" if message.get("role") in _SYSTEM_ROLES else "none"
-        if index == first_user:
-            trust = "start"
+        ours = message.get("role") in _SYSTEM_ROLES
         if isinstance(content, str):
             if _MARK in content:
-                rest = _cut(content, base, trust)
+                rest = _cut(content, base if ours else [])
                 if not rest and message.get("role") != "assistant":
                     continue
                 message = {**message, "content": rest}  # noqa: PLW2901
         elif isinstance(content, list) and any(_MARK in _text(part) for part in content):
-            parts = [_cut_part(part, base, trust) for part in content]
+            parts = [_cut_part(part, base if ours else []) for part in content]
             parts = [part for part in parts if part is not None]
             if not parts:
                 continue
@@ -94,18 +96,28 @@ def _text(part: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _cut(text: str, base: list[str], trust: Trust) -> str:
-    believed = 0 if trust == "start" else -1
-    for block in _BLOCK.finditer(text):
-        if trust == "all" or block.start() == believed:
-            base.extend(_BASE.findall(block[0]))
-            believed = block.end()
-    return _BLOCK.sub("", text).rstrip()
+def _closing(opening: re.Match[str]) -> str:
+    return f"\n</agent_mode{opening['kind'] or ''}>"
 
 
-def _cut_part(part: Any, base: list[str], trust: Trust) -> Any:
+def _cut(text: str, base: list[str]) -> str:
+    """The text without our blocks; the base instructions in them are added to `base`."""
+    found: list[tuple[int, int]] = []
+    for opening, begin, end in enclosed(
+        text, _OPENING, lambda match: f"\n</agent_mode{match['kind'] or ''}>"
+    ):
+        inner = text[opening.end() : begin + 1]
+        for start, close, _ in enclosed(inner, _BASE, lambda _: "\n</base_instructions>"):
+            base.append(inner[start.end() : close])
+        while text.startswith("\n", end):
+            end += 1  # noqa: PLW2901  the blank line that we put there; indentation is the user's
+        found.append((opening.start(), end))
+    return without(text, found).rstrip()
+
+
+def _cut_part(part: Any, base: list[str]) -> Any:
     text = _text(part)
     if _MARK not in text:
         return part
-    rest = _cut(text, base, trust)
+    rest = _cut(text, base)
     return {**part, "text": rest} if rest else None

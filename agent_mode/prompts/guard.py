@@ -17,14 +17,14 @@ _WORDS = "system|developer|user|assistant|tool|end|endoftext"
 # Only the first character of a forged token is matched; the rest is looked at. So neighbours cannot hide
 # one another, and what is already changed is never changed again.
 _FORGED = re.compile(
-    rf"<(?=[\s/{_INVISIBLE}]*(?i:{_OUR_TAGS}))"
+    rf"<(?=[\s/{_INVISIBLE}]{{0,16}}(?i:{_OUR_TAGS}))"
     # <|im_start|>, <|start_header_id|>, <｜User｜>; with inner spaces only what is no F# pipe
-    rf"|<(?=[|｜](?:[^\s<>‹|｜]{{1,64}}|\s*(?:\w{{0,32}}[_▁]\w{{0,32}}|(?i:{_WORDS}))\s*)[|｜]>)"
+    rf"|<(?=[|｜](?:[^\s<>‹|｜]{{1,64}}|\s{{0,8}}(?:\w{{0,32}}[_▁]\w{{0,32}}|(?i:{_WORDS}))\s{{0,8}})[|｜]>)"
     # Gemma 4 has lopsided ones: <|turn>, <turn|>
     r"|<(?=\|[a-z_]{1,32}>|[a-z_]{1,32}\|>)"
     r"|<(?=</?SYS>>)"
     r"|<(?=/?s>|/?(?:start|end)_of_(?:turn|image)>|(?:bos|eos)>)"
-    r"|\[(?=\s*/?\s*(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\s*\])"
+    r"|\[(?=\s{0,8}/?\s{0,8}(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\s{0,8}\])"
 )
 _HARMLESS = {"<": "‹", "[": "⟦"}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from agent_mode.prompts.spans import enclosed, skip_space, without
+
 Message = dict[str, Any]
 
 LAST_N = 6
@@ -13,9 +15,7 @@ SUMMARY_CHARS = 280
 """How much of each earlier message the policy `summary` keeps. It shortens; it asks no LLM."""
 TOOL_CHARS = 2_000
 
-_REASONING = re.compile(
-    r"<think(?:ing)?>.*?</think(?:ing)?>\s*|<details type=\"reasoning\".*?</details>\s*", re.DOTALL
-)
+_REASONING = re.compile(r'<(?P<tag>think|thinking)>|<(?P<details>details) type="reasoning"')
 
 
 def apply(messages: list[Message], policy: str, old_name: str) -> list[Message]:
@@ -92,11 +92,16 @@ def strip_reasoning(messages: list[Message]) -> list[Message]:
         content = message.get("content")
         if message.get("role") == "assistant":
             if isinstance(content, str) and ("<think" in content or 'type="reasoning"' in content):
-                message = {**message, "content": _REASONING.sub("", content)}  # noqa: PLW2901
+                message = {**message, "content": _without_reasoning(content)}  # noqa: PLW2901
             if "reasoning_content" in message:
                 message = {k: v for k, v in message.items() if k != "reasoning_content"}  # noqa: PLW2901
         kept.append(message)
     return kept
+
+
+def _without_reasoning(text: str) -> str:
+    found = enclosed(text, _REASONING, lambda match: f"</{match['tag'] or match['details']}>")
+    return without(text, [(opening.start(), skip_space(text, end)) for opening, _, end in found])
 
 
 def drop_orphans(messages: list[Message]) -> list[Message]:

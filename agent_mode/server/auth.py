@@ -51,7 +51,7 @@ def check(authorization: str | None, key: str, server: Any, *, page: bool = Fals
             "The key was not sent as a bearer token.",
             hint="Set the connection's authentication to Bearer: `Authorization: Bearer <key>`.",
         )
-    if not hmac.compare_digest(token.strip().encode("utf-8", "replace"), key.encode()):
+    if not hmac.compare_digest(token.strip().encode("latin-1", "replace"), key.encode()):
         raise AuthenticationError(
             "The key is not this server's connection key.",
             hint="Copy it from what ./start.sh prints, or from PIPELINES_API_KEY.",

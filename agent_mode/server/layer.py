@@ -91,9 +91,9 @@ class Layer:
             await self._models(scope, receive, send)
         elif method == "GET" and path == BROWSER_PATH:
             await self._browser(send)
-        elif method == "GET" and path == "/healthz":
+        elif method in ("GET", "HEAD") and path == "/healthz":
             await send_json(send, 200, {"status": True})
-        elif method == "GET" and path == "/readyz":
+        elif method in ("GET", "HEAD") and path == "/readyz":
             await self._ready(send)
         else:
             await self.app(scope, receive, send)

@@ -61,12 +61,20 @@ def serve(settings: Settings) -> None:
     logs.configure(json=settings.log_format == "json", debug=settings.debug)
     Webhooks(settings.webhook_targets(), settings.webhook_secret)  # refuses what cannot work
     folder = prepare.data_dir(settings)
-    key = prepare.connection_key(settings, folder)
+    try:
+        key = prepare.connection_key(settings, folder)
+        pipelines = prepare.pipelines_dir(settings, folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} in the data directory cannot be used ({error.strerror}).",
+            hint="Move it away, or give this user the right to read and write it.",
+            field="AGENT_MODE_DATA_DIR",
+        ) from error
     _refuse_default_key(key, settings.host)
     _refuse_taken_port(settings.host, settings.port)
     asyncio.run(_check_database(settings))
     server_dir = upstream.folder(settings.pipelines_server_dir)
-    app = upstream.load(server_dir, pipelines_dir=prepare.pipelines_dir(settings, folder), api_key=key)
+    app = upstream.load(server_dir, pipelines_dir=pipelines, api_key=key)
     host.served = True
     print(welcome(settings, key, folder), flush=True)  # noqa: T201
     uvicorn.run(
@@ -122,6 +130,12 @@ def _refuse_taken_port(address: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
+        except socket.gaierror as error:
+            raise ConfigurationError(
+                f"HOST={address} is no address of this machine.",
+                hint="Use 127.0.0.1, or 0.0.0.0 to listen on every address.",
+                field="HOST",
+            ) from error
         except OSError as error:
             raise ConfigurationError(
                 f"Port {port} on {address} cannot be used ({error.strerror}).",

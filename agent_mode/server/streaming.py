@@ -77,22 +77,21 @@ class _Response:
         self._facts = facts
         self._send = send
         self._encoder = StreamEncoder(turn.model, interactive=turn.context.interactive)
-        self._started = False
+        self._pulse = _Pulse(send, self._encoder.heartbeat())
+        self._ending = False
+        """Whether the last words are on their way; nothing may follow them."""
 
     async def stream(self, events: AsyncGenerator[Event, None]) -> None:
-        first = b""
-        while not first and (event := await anext(events, None)) is not None:
-            if isinstance(event, Failure):
-                # Nothing was sent yet: a program sees the failure by the status, and Open WebUI shows it too.
-                await send_error(self._send, event.error)
-                return
-            first = self._encoder.encode(event)
-        self._started = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
-        encode, pulse = self._encoder.encode, _Pulse(self._send, self._encoder.heartbeat())
+        encode, pulse = self._encoder.encode, self._pulse
+        pulse.start()
         try:
-            await pulse.send(first)
             async for event in events:
+                if isinstance(event, Failure) and not pulse.begun:
+                    # Nothing was sent yet: a program sees the failure by the status, Open WebUI shows it too.
+                    pulse.stop()
+                    self._ending = True
+                    await send_error(self._send, event.error)
+                    return
                 await pulse.send(encode(event))
         finally:
             pulse.stop()
@@ -100,22 +99,28 @@ class _Response:
 
     async def whole(self, events: AsyncGenerator[Event, None]) -> None:
         try:
-            await send_json(self._send, 200, await collect(self._turn.model, events))
+            data = await collect(self._turn.model, events)
+            self._ending = True
+            await send_json(self._send, 200, data)
         except AgentModeError as error:
+            self._ending = True
             await send_error(self._send, error)
 
     async def break_off(self, error: AgentModeError) -> None:
         """Says what happened, if the client takes it without delay."""
+        if self._ending:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                if self._started:
+                if self._pulse.begun:
                     await self._finish(self._encoder.encode(Failure(error)))
                 else:
                     await send_error(self._send, error)
 
     async def _finish(self, last: bytes = b"") -> None:
-        body = last + self._encoder.finish(self._facts) + DONE
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self._ending = True
+        await self._pulse.send(last + self._encoder.finish(self._facts) + DONE)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def cut_off() -> RunCancelled:
@@ -129,29 +134,51 @@ def cut_off() -> RunCancelled:
 
 
 class _Pulse:
-    """Sends blocks, and a heartbeat when nothing was sent for a while. One timer a stream, none a chunk."""
+    """Sends blocks, and a heartbeat when nothing was sent for a while. One timer a stream, none a chunk.
+
+    The response begins with the first block or heartbeat; until then it can still become an error.
+    """
 
     def __init__(self, send: Send, heartbeat: bytes) -> None:
+        self.begun = False
         self._send = send
         self._heartbeat = heartbeat
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._beating: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing = False
+
+    def start(self) -> None:
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
 
     async def send(self, block: bytes) -> None:
+        if self._beating is not None and not self._beating.done():
+            await self._beating  # it may be what begins the response
         if block:
-            self._last = self._loop.time()
+            await self._write(block)
+
+    async def _write(self, block: bytes) -> None:
+        self._last = self._loop.time()
+        self._writing = True
+        try:
+            if not self.begun:
+                headers = list(_STREAM_HEADERS)
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                self.begun = True
             await self._send({"type": "http.response.body", "body": block, "more_body": True})
+        finally:
+            self._writing = False
 
     def stop(self) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._beating is not None:
             self._beating.cancel()
 
     def _tick(self) -> None:
-        if self._loop.time() - self._last >= HEARTBEAT_SECONDS:
-            self._beating = self._loop.create_task(self.send(self._heartbeat))
+        if not self._writing and self._loop.time() - self._last >= HEARTBEAT_SECONDS:
+            self._beating = self._loop.create_task(self._write(self._heartbeat))
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
 
 

@@ -60,11 +60,6 @@ def _module() -> ModuleType | None:
     return module if module is not None and hasattr(module, "PIPELINE_MODULES") else None
 
 
-def is_running() -> bool:
-    """Whether this process is a Pipelines server."""
-    return _module() is not None
-
-
 def api_key() -> str:
     """The connection key."""
     module = _module()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from agent_mode.errors import StoreError
 from agent_mode.store.db import Database
 from agent_mode.store.memory import Recent
 from agent_mode.store.session_records import storable
+from agent_mode.store.sessions import LOOKUP_SECONDS
 from agent_mode.store.tables import user_settings as table
+from agent_mode.store.write_behind import Outage
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class UserStore:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._known: Recent[str, UserSettings] = Recent(_MEMORY)
+        self._outage = Outage()
 
     async def get(self, user_id: str | None) -> UserSettings:
         """The user's settings; what nobody set is None. While the database is away, nothing is set."""
@@ -55,13 +59,17 @@ class UserStore:
         known = self._known.get(user_id)
         if known is not None:
             return known
+        if self._outage.wait:
+            return NOTHING_SET
         try:
-            async with self._db.read() as connection:
+            async with asyncio.timeout(LOOKUP_SECONDS), self._db.read() as connection:
                 query = select(table.c.settings).where(table.c.user_id == user_id)
                 row = (await connection.execute(query)).scalar_one_or_none()
-        except StoreError as error:
-            log.info("User settings cannot be read for now. %s", error)
+        except (StoreError, TimeoutError) as error:
+            if self._outage.failed():
+                log.info("User settings cannot be read for now. %s", error)
             return NOTHING_SET
+        self._outage.worked()
         settings = _from_json(row)
         self._known.put(user_id, settings)
         return settings

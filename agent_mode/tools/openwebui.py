@@ -14,6 +14,8 @@ log = get_logger(__name__)
 
 BELIEVED_SECONDS = 60.0
 """For how long an answer about access is believed."""
+SILENT_SECONDS = 30.0
+"""For how long nobody is asked after Open WebUI did not answer, or refused the service key."""
 TIMEOUT_SECONDS = 3.0
 _MEMORY = 10_000
 
@@ -33,6 +35,7 @@ class Access:
         self._url = url.rstrip("/") if url else None
         self._api_key = api_key
         self._session: aiohttp.ClientSession | None = None
+        self._silent_until = 0.0
         self._known: dict[tuple[str, str], tuple[float, bool]] = {}
 
     async def may_use(self, user_id: str, model: str) -> bool | None:
@@ -44,12 +47,15 @@ class Access:
         """
         if self._url is None or self._api_key is None:
             return None
+        if time.monotonic() < self._silent_until:
+            return None
         known = self._known.get((user_id, model))
         if known and time.monotonic() - known[0] < BELIEVED_SECONDS:
             return known[1]
         try:
             allowed = await self._ask(user_id, model)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._silent_until = time.monotonic() + SILENT_SECONDS
             log.warning("Open WebUI did not say who may use what", reason=type(error).__name__, model=model)
             return None
         if len(self._known) >= _MEMORY:
@@ -88,8 +94,8 @@ class Access:
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             )
         async with self._session.get(f"{self._url}{path}", params=query) as response:
-            if response.status in (401, 403, 404):
-                return None
+            if response.status == 404:
+                return None  # no record
             response.raise_for_status()
             return await response.json()
 

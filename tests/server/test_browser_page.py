@@ -1,4 +1,4 @@
-"""The persona browser over HTTP: as a page behind the key, as an embed in the chat, as a table for programs."""
+"""The persona browser over HTTP: a page behind the key, an embed in the chat, a table for programs."""
 
 from __future__ import annotations
 

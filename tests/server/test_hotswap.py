@@ -954,7 +954,8 @@ def test_what_is_no_inlet_call_is_refused(server: Server, form: Any) -> None:
 @pytest.mark.parametrize("depth", [50, 90, 400, 3_000, 100_000])
 def test_deep_requests_are_no_server_error(server: Server, depth: int) -> None:
     deep = "[" * depth + "]" * depth
-    raw = f'{{"body": {{"model": "gpt-4o", "messages": [{{"role": "user", "content": {deep}}}]}}, "user": null}}'
+    messages = f'[{{"role": "user", "content": {deep}}}]'
+    raw = f'{{"body": {{"model": "gpt-4o", "messages": {messages}}}, "user": null}}'
 
     reply = server.request("POST", "/hotswap/filter/inlet", data=raw.encode())
 

@@ -132,6 +132,28 @@ def test_what_was_said_before_stays_the_first_ones_history(chat: Chat, provider:
         assert text.count("<agent_mode_pivot>") == 1  # each takes over from the one before
 
 
+def test_earlier_replies_stay_whose_they_were(server: Server, chat: Chat, provider: Provider) -> None:
+    server.set_valves(history_policy="relabel")
+    provider.script("Hello Ann.", "One", "Two", "Three")
+    chat.ask("My name is Ann", CODER)
+
+    chat.ask(THREE).good()
+
+    for recorded in provider.chats[1:]:
+        text = json.dumps(recorded.body["messages"])
+        assert "Coder: Hello Ann." in text
+        assert "The earlier replies came from Coder." in text
+
+
+def test_in_a_new_chat_each_takes_over_from_the_one_before(chat: Chat, provider: Provider) -> None:
+    chat.ask(THREE, CODER).good()
+
+    first, *others = (json.dumps(recorded.body["messages"]) for recorded in provider.chats)
+    assert "The earlier replies came from" not in first
+    assert "The earlier replies came from Teacher." in others[0]
+    assert "The earlier replies came from Writer." in others[1]
+
+
 def test_a_sequence_regenerates_as_a_whole(chat: Chat, provider: Provider) -> None:
     chat.ask(THREE, CODER)
     provider.clear()

@@ -38,10 +38,10 @@ class OpenWebUI:
         assert request.headers["Authorization"] == f"Bearer {KEY}"
         for part, reply in self.replies.items():
             if part in request.path:
-                if isinstance(reply, float):
-                    await asyncio.sleep(reply)
-                    return web.json_response({})
-                return web.Response(status=reply.status, text=reply.text, content_type=reply.content_type)
+                if isinstance(reply, web.Response):
+                    return web.Response(status=reply.status, text=reply.text, content_type=reply.content_type)
+                await asyncio.sleep(reply)
+                return web.json_response({})
         if request.path == "/base/api/v1/models/model":
             record = self.models.get(request.query["id"])
             return web.json_response(record, status=200) if record is not None else web.Response(status=404)
@@ -224,8 +224,14 @@ NO_ANSWER = {
 @pytest.mark.parametrize("reply", NO_ANSWER.values(), ids=NO_ANSWER)
 @pytest.mark.parametrize("call", ["models/model", "groups"])
 async def test_no_answer_is_none_and_asked_for_again(
-    webui: OpenWebUI, access: Access, logged: list[Any], call: str, reply: web.Response
+    webui: OpenWebUI,
+    access: Access,
+    logged: list[Any],
+    call: str,
+    reply: web.Response,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("agent_mode.tools.openwebui.SILENT_SECONDS", 0.0)
     webui.grant()
     webui.replies = {call: reply}
     assert await access.may_use("ann", MODEL) is None
@@ -243,7 +249,15 @@ async def test_a_key_that_may_not_ask_opens_nothing(webui: OpenWebUI, access: Ac
     webui.grant()
     webui.replies = {"models/model": web.Response(status=status)}
 
-    assert await access.may_use("ann", MODEL) is not True
+    assert await access.may_use("ann", MODEL) is None  # not that the user may not: nobody could be asked
+
+
+async def test_after_no_answer_nobody_is_asked_for_a_while(webui: OpenWebUI, access: Access) -> None:
+    webui.grant()
+    webui.replies = {"models/model": web.Response(status=500)}
+    assert await access.may_use("ann", MODEL) is None
+    webui.replies = {}
+    assert await access.may_use("ann", MODEL) is None
 
 
 async def test_nobody_waits_for_long(

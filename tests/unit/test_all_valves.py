@@ -290,7 +290,7 @@ async def _flow(lab: Lab, valves: PersonaValves) -> Any:
     return (await lab.ask(valves, "!coder a !writer b", replies=("Code.", "Written."))).text
 
 
-@effect(PersonaValves, "connect_timeout", at=0.3, before="later", after="provider_timeout")
+@effect(PersonaValves, "connect_timeout", at=0.3, before="later", after="provider_unreachable")
 async def _patience_to_connect(lab: Lab, valves: PersonaValves) -> Any:
     """A port whose queue is full lets callers wait, as a firewall does."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
@@ -431,7 +431,7 @@ async def _anew(lab: Lab) -> None:
         path.unlink()
     async with lab.runtime.db.begin() as connection:
         for table in ("persona_version", "persona"):
-            await connection.exec_driver_sql(f"delete from {table}")  # noqa: S608
+            await connection.exec_driver_sql(f"delete from {table}")
     lab.runtime.persona_store.keep = Keep()
     await seed(lab.runtime.settings, lab.runtime.persona_store)
     await lab.runtime.personas.load(lab.runtime.persona_store)

@@ -115,7 +115,7 @@ def stored(command: Command, folder: Path) -> dict[str, dict[str, Any]]:
 def entries(path: Path) -> list[dict[str, Any]]:
     """The personas of a file of ours, which may be a single one."""
     document = json.loads(path.read_text())
-    return document["personas"] if "personas" in document else [document]
+    return document.get("personas", [document])
 
 
 # The command line itself

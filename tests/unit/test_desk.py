@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,18 @@ from agent_mode.chat.turn import User
 from agent_mode.errors import StoreError
 from agent_mode.store.personas import Keep, Persona, PersonaForm
 from agent_mode.store.users import NOTHING_SET, UserSettings
-
-pytest_plugins = ["tests.runtimes"]
+from tests.runtimes import settings
 
 ANN, BOB = User("ann"), User("bob")
 ADMIN = User("root", admin=True)
 KEYS = frozenset({"coder", "teacher", "gone"})
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
+    opened = await Runtime.open(settings(tmp_path))
+    yield opened
+    await opened.close()
 
 
 async def say(runtime: Runtime, text: str, user: User = ANN, prefix: str = "!") -> str:
