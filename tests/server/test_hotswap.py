@@ -82,6 +82,21 @@ def check(answer: Answer, persona: str, *, reset: bool = False, after: str | Non
     assert not any(word.startswith("!") for content in users for word in content.split())
 
 
+def check_left_alone(client: AnyModel) -> None:
+    """Nothing was added to the last request; at most commands, and our own answers, were taken out."""
+    given, reply = client.given[-1], client.replies[-1]
+    kept = list(given["messages"])
+    while kept and "!" not in text_of(kept[:1]):  # up to the first command nothing differs
+        assert reply["messages"][len(given["messages"]) - len(kept)] == kept.pop(0)
+    assert {**reply, "messages": None} == {**given, "messages": None}
+    text = text_of(reply["messages"])
+    assert "agent_mode" not in text
+    assert not any(word.startswith("!") for word in text.split())
+    assert reply["messages"][-1] == given["messages"][-1]
+    allowed = {re.sub(r"^!\w+ ", "", message["content"]) for message in given["messages"]}
+    assert {message["content"] for message in reply["messages"]} <= allowed
+
+
 def mark(client: AnyModel) -> Json:
     """What the filter tells other filters."""
     return client.replies[-1]["metadata"]["agent_hotswap"]
@@ -120,7 +135,7 @@ def test_a_persona_stays_until_another_or_none_is_called(admin: AnyModel) -> Non
     assert mark(admin)["agent_hotswap_active"] is False
     for text in ("Go on", "And now?"):
         chat.ask(text)
-        assert admin.untouched
+        check_left_alone(admin)
     check(chat.ask("!coder Once more"), "coder", reset=True)
 
 
@@ -133,7 +148,8 @@ def test_a_lone_reset_puts_the_persona_aside(admin: AnyModel, word: str) -> None
     check(chat.ask("Thanks"), "", reset=True, after="coder")
     chat.ask("Go on")
 
-    assert admin.untouched
+    check_left_alone(admin)
+    assert "Back to" not in text_of(admin.replies[-1]["messages"])
 
 
 def test_a_lone_command_holds_from_the_next_message(admin: AnyModel, provider: Provider) -> None:
@@ -229,7 +245,7 @@ def test_only_messages_and_metadata_change(admin: AnyModel) -> None:
         changed = {key for key in given if reply[key] != given[key]}
         assert changed <= {"messages", "metadata"}
         added = set(reply["metadata"]) - set(given["metadata"])
-        assert added == ({"agent_hotswap"} if changed else set())
+        assert added == ({"agent_hotswap"} if "metadata" in changed else set())
         assert {key: reply["metadata"][key] for key in given["metadata"]} == given["metadata"]
         assert "agent_hotswap" not in answer.sent
         assert CONTEXT_KEY not in answer.sent
@@ -466,7 +482,7 @@ def test_without_the_console_a_command_holds_all_the_same(plain: AnyModel) -> No
     check(chat.ask("Thanks"), "", reset=True, after="coder")
     chat.ask("Bye")
 
-    assert plain.untouched
+    check_left_alone(plain)
 
 
 def test_without_the_console_a_sequence_is_refused(plain: AnyModel) -> None:
@@ -680,14 +696,26 @@ def test_an_answer_is_believed_for_a_while(access: Access) -> None:
     assert access.webui.asked == asked
 
 
-def test_without_an_answer_nobody_is_let_in_and_it_is_asked_again(access: Access) -> None:
-    access.webui.grant(CONSOLE, ("user", "*"))
-    access.webui.broken = True
-    assert not access.granted
+def test_without_an_answer_nobody_is_let_in_and_nobody_waits(
+    asking: tuple[FakeOpenWebUI, Server], tmp_path: Path, provider: Provider
+) -> None:
+    webui, _ = asking
+    variables = {"OPENWEBUI_URL": webui.url, "OPENWEBUI_API_KEY": webui.key}
+    server = make(OURS, tmp_path / "ours", provider.base_url, environment=variables)
+    with running(server):
+        access = Access(webui, server)
+        access.webui.grant(CONSOLE, ("user", "*"))
+        access.webui.broken = True
 
-    access.webui.broken = False
+        assert not access.granted
+        asked = len(webui.asked)
+        assert not access.granted
 
-    assert access.granted
+        assert len(webui.asked) == asked  # not with every message again
+        check(access.client.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
+        assert "Open WebUI did not say who may use what" in server.log()
+        assert webui.key not in server.log()
+        server.stop()
 
 
 def test_a_granted_user_gets_the_answers_of_the_console(access: Access, provider: Provider) -> None:
