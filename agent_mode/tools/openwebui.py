@@ -47,11 +47,11 @@ class Access:
         """
         if self._url is None or self._api_key is None:
             return None
-        if time.monotonic() < self._silent_until:
-            return None
         known = self._known.get((user_id, model))
         if known and time.monotonic() - known[0] < BELIEVED_SECONDS:
             return known[1]
+        if time.monotonic() < self._silent_until:
+            return None
         try:
             allowed = await self._ask(user_id, model)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

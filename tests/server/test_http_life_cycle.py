@@ -95,8 +95,10 @@ def test_reloading_leaves_nothing_behind(server: Server) -> None:
 
     after = settled(server)
     after.pop("remote_ports")
-    # One each for a pooled connection to the database, of which there are as many as were needed.
-    assert len(after.pop("threads")) <= max(2, len(before.pop("threads")))
+    # One each for a pooled connection to the database, of which there are as many as were needed at once:
+    # a chat's lookup, the writer, the housekeeping; the pool keeps five at most.
+    before.pop("threads")
+    assert len(after.pop("threads")) <= 5
     assert after == before
     assert "Traceback" not in server.log()
 

@@ -260,6 +260,16 @@ async def test_after_no_answer_nobody_is_asked_for_a_while(webui: OpenWebUI, acc
     assert await access.may_use("ann", MODEL) is None
 
 
+async def test_what_is_known_holds_while_there_is_no_answer(webui: OpenWebUI, access: Access) -> None:
+    """Else one failed call would open to everybody what was refused."""
+    webui.grant("user", "ann")
+    assert await access.may_use("bob", MODEL) is False
+    webui.replies = {"models/model": web.Response(status=500)}
+    assert await access.may_use("cid", MODEL) is None
+
+    assert await access.may_use("bob", MODEL) is False
+
+
 async def test_nobody_waits_for_long(
     webui: OpenWebUI, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
