@@ -290,6 +290,12 @@ def message_text(message: dict[str, Any]) -> str:
     return ""
 
 
+def last_text(messages: list[dict[str, Any]]) -> str:
+    """What the user wrote last."""
+    last = next((message for message in reversed(messages) if message.get("role") == "user"), None)
+    return message_text(last) if last else ""
+
+
 def with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
     """A copy of the message that says `text`; images and other parts stay where they are."""
     content = message.get("content")

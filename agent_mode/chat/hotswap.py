@@ -16,7 +16,7 @@ from agent_mode.chat.commands import (
     Grammar,
     Parsed,
     comes_with_attachment,
-    message_text,
+    last_text,
     parse,
     strip_commands,
 )
@@ -79,7 +79,7 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     user = User.of(call.user)
     theirs = await runtime.users.get(user.id)
     grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
-    said = parse(_last_text(messages), grammar)
+    said = parse(last_text(messages), grammar)
     refused = await refusal(runtime, user, said, roster)
     if not refused and said.several and not await _may_use_console(runtime, user):
         refused = NO_CONSOLE
@@ -187,7 +187,7 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
     """
     runtime, call, user = scene.runtime, scene.call, scene.user
     if await _may_use_console(runtime, user):
-        said = _last_text(call.body["messages"])
+        said = last_text(call.body["messages"])
         context = replace(
             context_of(call.body, said, scene.model), prefix=scene.grammar.prefix, offered=scene.offered
         )
@@ -212,11 +212,6 @@ def base_of(body: dict[str, Any]) -> str | None:
 
 def _usable(messages: Any) -> bool:
     return isinstance(messages, list) and bool(messages) and all(isinstance(m, dict) for m in messages)
-
-
-def _last_text(messages: list[dict[str, Any]]) -> str:
-    last = next((m for m in reversed(messages) if m.get("role") == "user"), None)
-    return message_text(last) if last else ""
 
 
 def _done(body: dict[str, Any], context: TurnContext) -> bool:

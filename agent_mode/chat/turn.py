@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-from agent_mode.chat.commands import message_text
+from agent_mode.chat.commands import last_text, message_text
 from agent_mode.errors import RequestError
 
 CONTEXT_KEY = "agent_mode"
@@ -177,8 +177,7 @@ class Turn:
         """What the user wrote last."""
         if self.context.said is not None:
             return self.context.said
-        last = next((m for m in reversed(self.messages) if m["role"] == "user"), None)
-        return message_text(last) if last else ""
+        return last_text(self.messages)
 
 
 def _bad(
