@@ -9,19 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent_mode.agents.charts import bar_chart
+    from agent_mode.agents.engine import Image, Source
+    from agent_mode.agents.types import agent_type
     from agent_mode.chat.library import stream_chat_response
     from agent_mode.chat.switching import detect_agent_switch, plan_turn
+    from agent_mode.errors import AgentError, ToolError
     from agent_mode.prompts.reset import build_agent_switch_prompt, get_system_prompt
+    from agent_mode.server.agent_pipeline import AgentPipeline
     from agent_mode.server.pipeline import HotswapFilter, PersonaManifold
-    from agent_mode.valves import HotswapValves, PersonaValves
+    from agent_mode.valves import AgentValves, HotswapValves, PersonaValves
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentError",
+    "AgentPipeline",
+    "AgentValves",
     "HotswapFilter",
     "HotswapValves",
+    "Image",
     "PersonaManifold",
     "PersonaValves",
+    "Source",
+    "ToolError",
+    "agent_type",
+    "bar_chart",
     "build_agent_switch_prompt",
     "detect_agent_switch",
     "get_system_prompt",
@@ -30,10 +43,18 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AgentError": "agent_mode.errors",
+    "AgentPipeline": "agent_mode.server.agent_pipeline",
+    "AgentValves": "agent_mode.valves",
+    "agent_type": "agent_mode.agents.types",
     "HotswapFilter": "agent_mode.server.pipeline",
     "HotswapValves": "agent_mode.valves",
+    "Image": "agent_mode.agents.engine",
     "PersonaManifold": "agent_mode.server.pipeline",
     "PersonaValves": "agent_mode.valves",
+    "Source": "agent_mode.agents.engine",
+    "ToolError": "agent_mode.errors",
+    "bar_chart": "agent_mode.agents.charts",
     "build_agent_switch_prompt": "agent_mode.prompts.reset",
     "detect_agent_switch": "agent_mode.chat.switching",
     "get_system_prompt": "agent_mode.prompts.reset",

@@ -7,6 +7,7 @@ change within seconds.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Sequence
@@ -17,15 +18,20 @@ from typing import Any
 import aiofiles
 
 from agent_mode.errors import CatalogueError, ConfigurationError, StoreError
+from agent_mode.observe.logs import get_logger
 from agent_mode.prompts import guard
 from agent_mode.settings import Settings
 from agent_mode.store import formats, updates
-from agent_mode.store.backups import Backups
+from agent_mode.store.backups import BackupPolicy, Backups
 from agent_mode.store.db import Database
-from agent_mode.store.download import Source, download
+from agent_mode.store.download import Source
 from agent_mode.store.forms import PersonaForm
 from agent_mode.store.imports import ImportStep, apply_import, plan_import
 from agent_mode.store.personas import PersonaStore
+from agent_mode.store.versions import Keep
+from agent_mode.valves import HotswapValves
+
+log = get_logger(__name__)
 
 DRY = "Nothing was changed. Add --apply to do it."
 
@@ -82,12 +88,29 @@ async def run(arguments: Namespace, settings: Settings) -> list[str]:
 async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backups]]:
     db = await Database.open(settings.resolved_database_url())
     try:
-        store = PersonaStore(db)
-        backups = Backups(settings.data_dir / "backups", store)
+        valves = await _valves(settings)
+        store = PersonaStore(db, Keep(valves.enable_persona_versioning, valves.version_history_limit))
+        store.protect = valves.protect_custom_personas
+        policy = BackupPolicy(valves.enable_automatic_backups, valves.max_backup_files)
+        backups = Backups(settings.data_dir / "backups", store, policy)
         store.before_destructive = backups.before_destructive
+        store.before_replacing = backups.make
         yield store, backups
     finally:
         await db.close()
+
+
+async def _valves(settings: Settings) -> HotswapValves:
+    """The filter's valves as an admin saved them for `serve`, else as they are by default."""
+    path = settings.data_dir / "pipelines" / "hotswap" / "valves.json"
+    try:
+        async with aiofiles.open(path, "rb") as file:
+            return HotswapValves.model_validate(json.loads(await file.read()))
+    except FileNotFoundError:
+        return HotswapValves.model_validate({})
+    except (OSError, ValueError) as error:
+        log.warning("the filter's valves cannot be read, defaults hold", file=path, reason=str(error))
+        return HotswapValves.model_validate({})
 
 
 async def _import(store: PersonaStore, arguments: Namespace, settings: Settings) -> list[str]:
@@ -183,18 +206,20 @@ async def _update(store: PersonaStore, arguments: Namespace, settings: Settings)
         )
     lines: list[str] = []
     for text in sources:
-        source = Source.parse(text)
-        data = await download(source)
-        forms = [form for form in updates.parse(data) if _acceptable(form, settings, lines)]
-        report = await (updates.apply(store, forms) if arguments.apply else updates.preview(store, forms))
-        if arguments.apply:
-            await updates.keep(source, data, settings.data_dir / "catalogues")
+        report = await updates.take_over(
+            store,
+            Source.parse(text),
+            settings.data_dir / "catalogues",
+            lambda form: _acceptable(form, settings, lines),
+            dry=not arguments.apply,
+        )
         counts: Sequence[tuple[str, Sequence[str]]] = (
             ("added", report.added),
             ("updated", report.updated),
+            ("replaced", report.replaced),
             ("protected", report.protected),
         )
-        lines += [f"{word:<10} {', '.join(keys)}" for word, keys in counts if keys]
+        lines.extend(f"{word:<10} {', '.join(keys)}" for word, keys in counts if keys)
         lines.append(f"{'unchanged':<10} {len(report.unchanged)}")
     return [*lines, "Done." if arguments.apply else DRY]
 

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     """Largest request body in MiB that is read."""
     override_phrases: Literal["warn", "refuse"] = "warn"
     """What to do with a persona whose instructions carry phrases such as "ignore previous"."""
+    secret_key: str | None = Field(None, repr=False)
+    """What the users' credentials are encrypted with; None: a key generated in `data_dir`."""
+    allow_custom_python: bool = False
+    """Whether agents of the store may bring Python code of their own, which this server then runs."""
     webhook_urls: str | None = None
     """Addresses, separated by commas, that every event is posted to."""
     webhook_secret: str | None = Field(None, repr=False)

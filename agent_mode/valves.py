@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import types
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
@@ -72,6 +73,34 @@ class Valves(BaseModel):
             cleaned[name] = _clamped(cleaned[name], field.json_schema_extra)
         return cleaned
 
+    @classmethod
+    def misfits(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with values, by name: all that would be put right in silence, for whoever can be told."""
+        found = {name: cls._misfit(name, value) for name, value in values.items()}
+        return {name: reason for name, reason in found.items() if reason}
+
+    @classmethod
+    def _misfit(cls, name: str, value: Any) -> str | None:
+        field = cls.model_fields.get(name)
+        if field is None:
+            return "This valve is not known."
+        if cls._is_secret(name):
+            usable = value is None or (isinstance(value, str) and value.strip().isprintable())
+            return None if usable else "This must be a text of one line, or null."
+        try:
+            kept = _coerce(value, field.annotation)
+        except (ValueError, TypeError, OverflowError):
+            return f"This must be {_in_words(field.annotation)}."
+        extra = field.json_schema_extra
+        if _clamped(kept, extra) != kept and isinstance(extra, dict):
+            return f"This must be between {extra['minimum']} and {extra['maximum']}."
+        return None
+
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """The names of the fields that are masked when shown."""
+        return frozenset(name for name in cls.model_fields if cls._is_secret(name))
+
     @field_serializer("*", when_used="json")
     def _masked(self, value: Any, info: Any) -> Any:
         # The server persists with model_dump() in Python mode and shows in JSON mode.
@@ -114,6 +143,8 @@ def _coerce(value: Any, annotation: Any) -> Any:
             raise ValueError("empty")
         return words
     if origin is Literal:
+        if isinstance(value, bool):
+            value = "on" if value else "off"  # it was a switch once
         if value in get_args(annotation):
             return value
         raise ValueError("not among the choices")
@@ -132,6 +163,17 @@ def _coerce(value: Any, annotation: Any) -> Any:
             raise ValueError("control characters")
         return value.strip()
     return value
+
+
+def _in_words(annotation: Any) -> str:
+    """What a field takes, for people."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [arg for arg in get_args(annotation) if arg is not type(None)]
+        return f"{_in_words(inner[0])}, or null"
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(str, get_args(annotation)))}"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text of one line"}
+    return words.get(annotation, "something else")
 
 
 def _to_bool(value: Any) -> bool:
@@ -171,7 +213,7 @@ class CommandValves(Valves):
     history_policy: Literal["strategy", "full", "relabel", "summary", "last_n", "none"] = Field(
         "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"
     )
-    debug: bool = Field(False, description="Log prompts of this pipeline")
+    enable_debug: bool = Field(False, description="Log what is decided in each turn, and the prompts")
 
     @model_validator(mode="after")
     def _usable_prefix(self) -> Self:
@@ -192,6 +234,16 @@ class HotswapValves(CommandValves):
         True, description="Back up the personas on changes, before anything is lost, and every 7 days"
     )
     max_backup_files: int = number(10, "Backups kept", minimum=1, maximum=1000)
+    auto_download_personas: bool = Field(
+        False, description="Take over the catalogues in AGENT_MODE_CATALOGUE_URLS at start and every day"
+    )
+    protect_custom_personas: bool = Field(
+        True, description="Catalogues leave alone what was edited or made here; off: they replace it"
+    )
+    enable_structured_logging: Literal["default", "on", "off"] = Field(
+        "default", description="JSON log lines; default: as AGENT_MODE_LOG_FORMAT says"
+    )
+    integration_debug: bool = Field(False, description="Log what other filters are told")
     priority: int = number(0, "Order among filters; smaller runs first", minimum=-1000, maximum=1000)
 
 
@@ -214,7 +266,66 @@ class PersonaValves(CommandValves):
     enable_stream_switching: bool = Field(
         False, description="Several personas in one message: one flowing text instead of headings"
     )
+    enable_suggestions: bool = Field(
+        False, description="Say below the answer when another persona clearly knows more about the question"
+    )
     connect_timeout: int = number(10, "Seconds to reach the LLM provider", minimum=1, maximum=120)
     read_timeout: int = number(
         300, "Seconds without a sign of life from the LLM provider", minimum=5, maximum=3600
     )
+
+
+class AgentValves(Valves):
+    """Valves that every agent has."""
+
+    llm_base_url: str | None = Field(
+        None, description="LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
+    )
+    llm_api_key: str | None = secret(
+        "LLM: key. None: OPENAI_API_KEY, unless llm_base_url names another provider"
+    )
+    llm_model: str | None = Field(
+        None, description="LLM: model. None: the definition's, AGENT_MODE_MODEL, else the first"
+    )
+    temperature: float | None = Field(None, description="LLM: temperature. None: the provider's default")
+    connect_timeout: int = number(10, "Seconds to reach the LLM provider", minimum=1, maximum=120)
+    read_timeout: int = number(
+        300, "Seconds without a sign of life from the LLM provider", minimum=5, maximum=3600
+    )
+    max_steps: int = number(20, "LLM calls in one run, called agents included", minimum=1, maximum=500)
+    max_tool_calls: int = number(
+        50, "Tool calls in one run, called agents included", minimum=0, maximum=1000
+    )
+    max_tokens: int = number(
+        500_000, "Tokens in one run, called agents included", minimum=1, maximum=100_000_000
+    )
+    max_seconds: int = number(
+        600, "Seconds of one run; waiting for tools in the chat not counted", minimum=1, maximum=86_400
+    )
+    tool_timeout: int = number(60, "Seconds that one tool may take", minimum=1, maximum=3600)
+    tool_result_limit: int = number(
+        100_000, "Characters of a tool's result that the LLM sees", minimum=1000, maximum=10_000_000
+    )
+    allowed_tools: str | None = Field(
+        None,
+        description="Tools it may use: names or patterns, comma separated, -name excludes. None: all",
+    )
+    more_tools: bool = Field(
+        False, description="Offer all tools that the user may use, not only those switched on in the chat"
+    )
+    allowed_agents: str | None = Field(
+        None, description="Agents it may call: ids or patterns, comma separated. None: none"
+    )
+    access: Literal["openwebui", "everyone"] = Field(
+        "openwebui", description="Who may reach it: whom Open WebUI lets use its model, or everyone"
+    )
+    show_progress: bool = Field(True, description="Show what it does above the answer")
+
+
+class CustomPythonValves(AgentValves):
+    """Valves of agents whose code runs in a process of its own."""
+
+    code_seconds: int = number(
+        60, "Seconds that the code itself may compute; waiting not counted", minimum=1, maximum=3600
+    )
+    code_memory_mb: int = number(512, "Memory of the code's process in MiB", minimum=64, maximum=65_536)

@@ -31,8 +31,11 @@ The model name chooses the behaviour. Every one also answers `stream: false`, in
 | `stub-usage`     | ends with a usage chunk whose `choices` are empty |
 | `stub-extra`     | logprobs and fields nobody knows |
 | `stub-copycat`   | "I am <name>", by the last "you are <name>" anywhere in the messages |
+| `stub-agent`     | acts the play in the user's last message (`call: …`, `then say: …`): see `scripted.py` |
+| `stub-agent-slow`| the same, first token after 0.3 s, 50 ms between two |
+| `stub-agent-ids` | the same, with call ids that begin anew in every reply, as some providers' do |
 
-`python tests/provider.py 9400` runs it by hand.
+`python -m tests.provider 9400` runs it by hand.
 """
 
 from __future__ import annotations
@@ -40,19 +43,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import fcntl
 import itertools
 import json
 import re
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tests.scripted import in_react, react_scene, scene, speaks_react, text_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -90,7 +97,8 @@ class Reply:
 
     Args:
         text: the words; a sequence gives the exact deltas.
-        tool_calls: (name, arguments) of each call.
+        tool_calls: (name, arguments) of each call; arguments given as text are sent as they are.
+        restart_ids: number the calls anew in every reply: `call_0`, `call_1`, …
         first_after: seconds of silence between the headers and the first delta.
         every: seconds between two deltas.
         usage: send a usage chunk even when not asked.
@@ -100,7 +108,8 @@ class Reply:
 
     text: str | Sequence[str] = ""
     reasoning: str | Sequence[str] = ""
-    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    tool_calls: Sequence[tuple[str, Mapping[str, Any] | str]] = ()
+    restart_ids: bool = False
     first_after: float = 0.0
     every: float = 0.0
     usage: bool = False
@@ -191,9 +200,10 @@ class Exchange:
         return {**self._identity, "object": "chat.completion", "choices": [choice], "usage": USAGE, **fields}
 
     def _calls(self, reply: Reply) -> Iterator[dict[str, Any]]:
-        for name, arguments in reply.tool_calls:
-            function = {"name": name, "arguments": json.dumps(arguments)}
-            yield {"id": f"call_{next(self.provider.counter)}", "type": "function", "function": function}
+        for number, (name, arguments) in enumerate(reply.tool_calls):
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            call_id = f"call_{number if reply.restart_ids else next(self.provider.counter)}"
+            yield {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
 
     def deltas(self, reply: Reply) -> Iterator[dict[str, Any]]:
         for piece in pieces(reply.reasoning):
@@ -241,17 +251,20 @@ class Exchange:
         """End the connection here: by TCP reset, or by an ordinary close in the wrong place."""
         self.cut_off = True
         if reset:
+            await self._delivered()
             linger = struct.pack("ii", 1, 0)
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._transport.abort()
         await forever()
 
-
-def text_of(content: object) -> str:
-    """The words of a message's content, be it a string or a list of parts."""
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+    async def _delivered(self) -> None:
+        """Waits until the other side's kernel has all that was written: a reset throws the rest away."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        for _ in range(500):
+            unacknowledged = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+            if not self._transport.get_write_buffer_size() and not any(unacknowledged):
+                return
+            await asyncio.sleep(0.002)
 
 
 def data_line(value: object) -> bytes:
@@ -485,6 +498,36 @@ async def _copycat(x: Exchange) -> None:
     await x.say(Reply(f"I am {names[-1].strip() if names else 'nobody'}"))
 
 
+async def _act(x: Exchange, manner: Reply) -> None:
+    """The reply that is due in the play, in this manner."""
+    offered = bool(x.body.get("tools")) and x.body.get("tool_choice") != "none"
+    react = not offered and speaks_react(x.messages)
+    step = (react_scene if react else scene)(x.messages).due
+    if step.like is not None:
+        return await BEHAVIOURS[step.like](x)
+    if react:
+        return await x.say(replace(manner, text=in_react(step)))
+    if step.calls and not offered:
+        return await x.say(replace(manner, text="I have no tools."))
+    words = step.tell if step.calls else f"{step.tell}{step.say}"
+    await x.say(replace(manner, text=words, reasoning=step.reasoning, tool_calls=step.calls))
+
+
+@behaviour("stub-agent")
+async def _agent(x: Exchange) -> None:
+    await _act(x, Reply())
+
+
+@behaviour("stub-agent-slow")
+async def _slow_agent(x: Exchange) -> None:
+    await _act(x, Reply(first_after=0.3, every=0.05))
+
+
+@behaviour("stub-agent-ids")
+async def _agent_ids(x: Exchange) -> None:
+    await _act(x, Reply(restart_ids=True))
+
+
 MODELS = tuple(BEHAVIOURS)
 
 
@@ -504,7 +547,9 @@ class Provider:
         self.attempts: collections.Counter[str] = collections.Counter()
         self.counter = itertools.count(1)
         self._aliases = dict(aliases or {})
-        self._script: collections.deque[Reply] = collections.deque()
+        self._scripts: collections.defaultdict[str | None, collections.deque[Reply]] = (
+            collections.defaultdict(collections.deque)
+        )
         self.open: set[Exchange] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
@@ -540,11 +585,12 @@ class Provider:
         """Forget all requests and all replies not yet used."""
         self.requests.clear()
         self.attempts.clear()
-        self._script.clear()
+        self._scripts.clear()
 
-    def script(self, *replies: Reply | str) -> None:
-        """Queue answers for the next chat requests, whatever their model; a string is what to say."""
-        self._script.extend(Reply(reply) if isinstance(reply, str) else reply for reply in replies)
+    def script(self, *replies: Reply | str, model: str | None = None) -> None:
+        """Queue answers for the next chat requests of a model, or of any; a string is what to say."""
+        queue = self._scripts[model]
+        queue.extend(Reply(reply) if isinstance(reply, str) else reply for reply in replies)
 
     def __enter__(self) -> Self:
         # Named as TCP, or asyncio does not switch Nagle's algorithm off: 40 ms for each answer.
@@ -628,8 +674,9 @@ class Provider:
     async def _chat(self, x: Exchange) -> None:
         if not isinstance(x.body.get("messages"), list):
             return await x.whole(error("'messages' must be a list", "invalid_request_error"), 400)
-        if self._script:
-            reply = self._script.popleft()
+        queue = self._scripts.get(x.model) or self._scripts.get(None)
+        if queue:
+            reply = queue.popleft()
             if reply.raw is not None:
                 return await x.whole(reply.raw, reply.status, reply.content_type, reply.headers)
             if reply.like is None:
@@ -646,6 +693,8 @@ class _Protocol(H11Protocol):
     """Puts the transport into the scope, so that a behaviour can cut the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # Not every way to make the listener lets asyncio do it.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         app = self.app
 

@@ -16,6 +16,7 @@ class Status:
 
     description: str
     done: bool = True
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,10 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Vetted chunks of the provider, as `data:` lines, passed on as they are."""
+    """Vetted chunks of the provider, as `data:` lines, passed on as they are; `length` counts their text."""
 
     data: bytes
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +56,87 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool that the caller executes.
+
+    Args:
+        id: what the result comes back under.
+        name: the tool's name, as the caller sent it.
+        arguments: JSON text of an object.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """The run waits for tools that the caller executes; the last event of a request."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCard:
+    """A tool that ran inside, shown as Open WebUI shows its own."""
+
+    id: str
+    name: str
+    arguments: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where something in the answer comes from; shown as a citation."""
+
+    name: str
+    url: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in the answer, as a `data:` or web address."""
+
+    url: str
+    description: str = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Totals over all LLM calls of the run: `prompt_tokens`, `completion_tokens`, `total_tokens`, …"""
+
+    totals: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """The run failed; what was yielded before stays."""
 
     error: AgentModeError
 
 
-Event = Status | Text | Reasoning | Embed | Chunks | Completion | Failure
+Event = (
+    Status
+    | Text
+    | Reasoning
+    | Embed
+    | Chunks
+    | Completion
+    | ToolCalls
+    | ToolCard
+    | Source
+    | Image
+    | Usage
+    | Failure
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What an engine has to do.
+    """What a persona's engine has to do.
 
     Args:
         connection: the LLM.

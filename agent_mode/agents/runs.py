@@ -7,8 +7,9 @@ the generator is not pulled any more.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-import uuid
+from typing import Any
 
 LEASE_SECONDS = 2.0
 """How long a run lives without its consumer pulling. The consumer pulls at least once a second."""
@@ -23,8 +24,12 @@ class Run:
         leased: whether the consumer has to pull to keep it alive.
     """
 
-    def __init__(self, task: asyncio.Task[None], *, leased: bool) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(self, task: asyncio.Task[Any], *, leased: bool) -> None:
+        self.id = secrets.token_hex(10)
+        self.agent: str | None = None
+        self.user_id: str | None = None
+        self.stopped = False
+        """Whether somebody told it to stop."""
         self.task = task
         self.leased = leased
         self.pulled_at = time.monotonic()
@@ -57,12 +62,37 @@ class Runs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def add(self, task: asyncio.Task[None], *, leased: bool) -> Run:
+    def add(self, task: asyncio.Task[Any], *, leased: bool) -> Run:
         """Registers a run; it leaves by itself when its task is done."""
         run = Run(task, leased=leased)
         self._runs[run.id] = run
-        task.add_done_callback(lambda _: self._runs.pop(run.id, None))
+        task.add_done_callback(lambda _: self._drop(run))
         return run
+
+    def adopt(self, run_id: str, agent: str, user_id: str | None) -> None:
+        """Says which run the current task is: its id in the records, the agent, the user."""
+        task = asyncio.current_task()
+        run = next((run for run in self._runs.values() if run.task is task), None)
+        if run is not None:
+            self._drop(run)
+            run.id, run.agent, run.user_id = run_id, agent, user_id
+            self._runs[run_id] = run
+
+    def get(self, run_id: str) -> Run | None:
+        return self._runs.get(run_id)
+
+    def stop(self, run_id: str) -> bool:
+        """Stops a run of this process; False if it does not go on here."""
+        run = self._runs.get(run_id)
+        if run is None:
+            return False
+        run.stopped = True
+        run.task.cancel()
+        return True
+
+    def _drop(self, run: Run) -> None:
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id]
 
     def __len__(self) -> int:
         return len(self._runs)

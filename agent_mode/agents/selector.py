@@ -20,6 +20,7 @@ _QUESTION_CHARS = 2_000
 """So much of the question is shown to the selector."""
 
 
+@cache
 def is_available() -> bool:
     """Whether LlamaIndex is installed; the stock server's image lacks it."""
     return find_spec("llama_index") is not None and find_spec("llama_index.core") is not None

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from agent_mode.chat.suggestion import without_tip
+
 Kind = Literal["persona", "reset", "bind", "multi", "help", "list", "settings", "history", "rollback"]
 
 CONSOLE_KINDS = frozenset({"help", "list", "settings", "history", "rollback"})
@@ -94,17 +96,19 @@ class Parsed:
         commands: in order of appearance.
         unknown: a word that looks like a command, stands at the very start and names nothing we know.
         begins: whether the message itself begins with a command.
+        head: the text before the first command.
     """
 
     text: str
     commands: tuple[Command, ...] = ()
     unknown: str | None = None
     begins: bool = False
+    head: str = ""
 
     @property
     def console(self) -> Command | None:
-        """The command that is answered by us alone, if the first one is such."""
-        first = self.commands[0] if self.commands else None
+        """The command that is answered by us alone, if the first one is such and nobody else is to speak."""
+        first = self.commands[0] if self.commands and not self.several else None
         return first if first and first.kind in CONSOLE_KINDS else None
 
     @property
@@ -114,9 +118,10 @@ class Parsed:
 
     @property
     def several(self) -> bool:
-        """Whether several personas are to speak in this one message."""
-        calls = sum(command.kind in ("persona", "reset") for command in self.commands)
-        return self.begins and (calls > 1 or any(command.kind == "multi" for command in self.commands))
+        """Whether several are to speak in this one message, or one of them beside us."""
+        kinds = [command.kind for command in self.commands if command.kind != "bind"]
+        speaks = any(kind in ("persona", "reset") for kind in kinds)
+        return "multi" in kinds or (self.begins and speaks and len(kinds) > 1)
 
     @property
     def switch(self) -> Command | None:
@@ -254,7 +259,7 @@ def _assemble(
     commands = tuple(
         Command(hit.kind, hit.key, _trim(body), hit.slot) for hit, body in zip(found, bodies, strict=True)
     )
-    return Parsed(_trim("".join([head, *bodies])), commands, unknown, begins)
+    return Parsed(_trim("".join([head, *bodies])), commands, unknown, begins, _trim(head))
 
 
 def _trim(text: str) -> str:
@@ -337,10 +342,20 @@ def strip_commands(
                     continue
                 if parsed.text != text:
                     message = with_text(message, parsed.text)  # noqa: PLW2901
-        elif skip_answer and role == "assistant":
-            continue
+        elif role == "assistant":
+            if skip_answer:
+                continue
+            message = _own_part(message)  # noqa: PLW2901
         kept.append(message)
     return kept
+
+
+def _own_part(message: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what we wrote below it."""
+    content = message.get("content")
+    if not isinstance(content, str) or (words := without_tip(content)) == content:
+        return message
+    return {**message, "content": words}
 
 
 def has_attachment(message: dict[str, Any]) -> bool:

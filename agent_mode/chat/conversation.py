@@ -10,16 +10,20 @@ from dataclasses import replace
 from agent_mode.agents import selector
 from agent_mode.agents.engine import Embed, Event, Failure, Job, Status, Text
 from agent_mode.agents.persona import PersonaEngine
-from agent_mode.chat import browser, console, desk, hotswap, sequence
+from agent_mode.chat import agent_turn, browser, console, desk, hotswap, sequence
+from agent_mode.chat.access import forbidden, no_access
 from agent_mode.chat.commands import comes_with_attachment
 from agent_mode.chat.notes import Why, note
+from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import Scene, Speaker, connection_for, forbidden, no_access
+from agent_mode.chat.scene import Scene, Speaker, connection_for
+from agent_mode.chat.tips import with_tip
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.personas import Persona
+from agent_mode.tools.runner import TOOL_RUNNER_KEY
 from agent_mode.valves import PersonaValves
 
 log = get_logger(__name__)
@@ -45,7 +49,8 @@ async def respond(
         events; a failure is the last one, never an exception.
     """
     try:
-        async with aclosing(await _begin(runtime, turn, requested, valves, facts)) as events:
+        told = overheard(runtime, turn.context, await _begin(runtime, turn, requested, valves, facts))
+        async with aclosing(told) as events:
             async for event in events:
                 yield event
     except AgentModeError as error:
@@ -74,6 +79,8 @@ async def _begin(
     runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts
 ) -> AsyncGenerator[Event, None]:
     """Decides what happens in this turn; returns its events."""
+    if requested == TOOL_RUNNER_KEY:
+        return _say(Text(runtime.loopback.reply(turn.messages, turn.params.get("tools"))))
     engine = PersonaEngine(runtime.llm)
     if turn.context.task:
         return engine.run(await _task(runtime, turn, requested, valves, facts))
@@ -93,10 +100,20 @@ async def _begin(
     if steps := sequence.steps_in(scene, requested):
         return sequence.perform(scene, steps)
     detection = speaker.detection
+    if (spec := runtime.directory.pipeline(speaker.persona.key)) is not None:
+        told = agent_turn.answer(scene, spec, previous=detection.previous, switched=detection.is_switch)
+        return _introduced(scene, speaker, requested, told)
     job = await scene.job(speaker.persona, previous=detection.previous, switched=detection.is_switch)
+    return _introduced(scene, speaker, requested, with_tip(scene, speaker.persona, engine.run(job)))
+
+
+def _introduced(
+    scene: Scene, speaker: Speaker, requested: str, told: AsyncGenerator[Event, None]
+) -> AsyncGenerator[Event, None]:
+    """The answer, with a line above it that says who speaks, where that is news."""
     if speaker.note or (scene.show_info and _needs_saying(speaker, requested)):
-        return _say(Status(_who_speaks(scene, speaker)), engine.run(job))
-    return engine.run(job)
+        return _say(Status(_who_speaks(scene, speaker)), told)
+    return told
 
 
 async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
@@ -111,7 +128,7 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     yield Status("Choosing who answers…", done=False)
     runtime = scene.runtime
     connection = connection_for(runtime, scene.valves)
-    everyone = list(scene.roster.by_key.values())
+    everyone = scene.roster.personas
     kept_from = await asyncio.gather(*(forbidden(runtime, scene.turn.user, p.key) for p in everyone))
     personas = [persona for persona, kept in zip(everyone, kept_from, strict=True) if not kept]
     try:
@@ -188,9 +205,10 @@ async def _say(event: Event, then: AsyncGenerator[Event, None] | None = None) ->
 
 async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts) -> Job:
     """A background task of Open WebUI: no persona, no commands, no session."""
-    persona = runtime.rosters.offered(valves.models).get(requested)
-    connection = connection_for(runtime, valves)
-    model = await runtime.llm.choose_model(connection, persona.model if persona else None)
+    spec = runtime.directory.get(requested)
+    connection = connection_for(runtime, spec.valves if spec and spec.agent_type != "persona" else valves)
+    wanted = getattr(spec.definition, "model", None) if spec else None
+    model = await runtime.llm.choose_model(connection, wanted)
     return Job(connection, model, turn.messages, turn.params, turn.stream, facts)
 
 

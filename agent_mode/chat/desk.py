@@ -24,7 +24,7 @@ async def act(runtime: Runtime, command: Command, user: User, grammar: Grammar) 
         if command.kind == "settings":
             return await _settings(runtime, command.key or "", user, grammar)
         if command.kind == "history":
-            return await _history(runtime, command.key or "", grammar)
+            return await _history(runtime, command.key or "", user, grammar)
         return await _rollback(runtime, command.key or "", user, grammar)
     except AgentModeError as error:
         return str(error)
@@ -72,7 +72,9 @@ def _usage(prefix: str) -> str:
     )
 
 
-async def _history(runtime: Runtime, words: str, grammar: Grammar) -> str:
+async def _history(runtime: Runtime, words: str, user: User, grammar: Grammar) -> str:
+    if not user.admin:
+        return "Only an admin of Open WebUI can look at the versions of a persona."
     key = grammar.lookup(words.strip().removeprefix(grammar.prefix))
     if key is None:
         return f"Whose history? Write `{grammar.prefix}agent history coder`."

@@ -11,7 +11,23 @@ import time
 import uuid
 from typing import Any
 
-from agent_mode.agents.engine import Chunks, Completion, Embed, Event, Failure, Reasoning, Status, Text
+from agent_mode.agents.engine import (
+    Chunks,
+    Completion,
+    Embed,
+    Event,
+    Failure,
+    Image,
+    Reasoning,
+    Source,
+    Status,
+    Text,
+    ToolCall,
+    ToolCalls,
+    ToolCard,
+    Usage,
+)
+from agent_mode.chat import cards
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.sse import Facts
 
@@ -34,6 +50,7 @@ class StreamEncoder:
             "model": model,
         }
         self._interactive = interactive
+        self._finished = False
 
     def encode(self, event: Event) -> bytes:
         """The lines of one event; empty when the caller does not show it."""
@@ -44,16 +61,44 @@ class StreamEncoder:
                 return self._chunk({"role": "assistant", "content": content})
             case Reasoning(content):
                 return self._chunk({"role": "assistant", "reasoning_content": content})
-            case Status(description, done):
-                if not self._interactive:
-                    return b""
-                return _event("status", {"description": description, "done": done, "hidden": False})
-            case Embed(html):
-                return _event("embeds", {"embeds": [html]}) if self._interactive else b""
+            case ToolCalls(calls):
+                self._finished = True
+                return self._chunk({"role": "assistant", "tool_calls": tool_calls(calls)}) + self._chunk(
+                    {}, "tool_calls"
+                )
+            case Usage(totals):
+                return _line({**self._base, "choices": [], "usage": totals})
             case Failure(error):
                 return _line(error_body(error))
             case Completion(data):
                 return _line(data)
+            case _:
+                return self._shown(event) if self._interactive else self._plain(event)
+
+    def _shown(self, event: Event) -> bytes:
+        """What Open WebUI shows besides the text."""
+        match event:
+            case Status(description, done, error):
+                data = {"description": description, "done": done, "hidden": False}
+                return _event("status", {**data, "error": True} if error else data)
+            case Embed(html):
+                return _event("embeds", {"embeds": [html]})
+            case Image(url):
+                return _event("files", {"files": [{"type": "image", "url": url}]})
+            case Source(name, url, text):
+                source = {"name": name, "url": url} if url else {"name": name}
+                metadata = {"source": url or name, "name": name}
+                return _event("source", {"source": source, "document": [text], "metadata": [metadata]})
+            case ToolCard():
+                return self._chunk({"role": "assistant", "content": cards.card(event)})
+            case _:
+                return b""
+
+    def _plain(self, event: Event) -> bytes:
+        """What a program gets of it: a picture as Markdown, nothing of the rest."""
+        if isinstance(event, Image):
+            return self._chunk({"role": "assistant", "content": picture(event)})
+        return b""
 
     def heartbeat(self) -> bytes:
         """A chunk that says nothing: keeps proxies from cutting a silent stream."""
@@ -61,7 +106,7 @@ class StreamEncoder:
 
     def finish(self, facts: Facts) -> bytes:
         """The end of the stream; the finish chunk only if the provider sent none."""
-        return b"" if facts.finish_reason else self._chunk({}, "stop")
+        return b"" if facts.finish_reason or self._finished else self._chunk({}, "stop")
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -81,8 +126,31 @@ def error_body(error: AgentModeError) -> dict[str, Any]:
     return {"error": {**error.report(), "type": type(error).__name__}}
 
 
-def completion(model: str, text: str) -> dict[str, Any]:
-    """One whole chat completion that says `text`."""
+def tool_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:
+    """Tool calls as a message or a delta holds them."""
+    return [
+        {
+            "index": index,
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for index, call in enumerate(calls)
+    ]
+
+
+def picture(image: Image) -> str:
+    """A picture as Markdown."""
+    return f"\n\n![{image.description}]({image.url})\n\n"
+
+
+def completion(
+    model: str, text: str, calls: tuple[ToolCall, ...] = (), usage: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One whole chat completion that says `text`, or that asks for tools."""
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if calls:
+        message["tool_calls"] = tool_calls(calls)
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",
@@ -91,10 +159,10 @@ def completion(model: str, text: str) -> dict[str, Any]:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text},
+                "message": message,
                 "logprobs": None,
-                "finish_reason": "stop",
+                "finish_reason": "tool_calls" if calls else "stop",
             }
         ],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        "usage": usage or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }

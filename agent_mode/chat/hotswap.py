@@ -7,30 +7,25 @@ our console model for this one turn: a filter may change `body["model"]`, the us
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
-from agent_mode.chat.commands import (
-    Grammar,
-    Parsed,
-    comes_with_attachment,
-    last_text,
-    parse,
-    strip_commands,
-)
-from agent_mode.chat.notes import keep_persona, note
-from agent_mode.chat.roster import Roster
+from agent_mode.chat.access import forbidden, no_access
+from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text, strip_commands
+from agent_mode.chat.notes import note
+from agent_mode.chat.reading import Reading, Request, read
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.scene import allowed_bindings, forbidden, no_access, recall, refusal
-from agent_mode.chat.switching import Detection, detect_agent_switch, plan_turn
+from agent_mode.chat.scene import PLAIN
+from agent_mode.chat.switching import plan_turn
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts import blocks
-from agent_mode.prompts.reset import Identity
 from agent_mode.store.personas import Persona
-from agent_mode.store.users import UserSettings
 from agent_mode.valves import HotswapValves
 
 log = get_logger(__name__)
@@ -39,9 +34,6 @@ CONSOLE_KEY = "console"
 CONSOLE = f"personas.{CONSOLE_KEY}"
 """The model that answers what no LLM should answer."""
 CONSOLE_NAME = "Agent Mode console"
-
-PLAIN = Identity("", "the assistant", "You are the assistant again, as you are without any persona.")
-"""Who answers after `!reset` on a model that is not ours."""
 
 NO_CONSOLE = (
     "Several personas in one message need the model “Agent Mode console”, which you may not use here. "
@@ -61,11 +53,13 @@ class Call:
         body: the request, not changed.
         user: Open WebUI's user `{id, name, email, role}`.
         secret: the connection key, which signs the context for our own models.
+        features: what other filters are told that there is, see `docs/hotswap.md`.
     """
 
     body: dict[str, Any]
     user: dict[str, Any]
     secret: str
+    features: Mapping[str, bool] = field(default_factory=dict)
 
 
 async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[str, Any]:
@@ -75,42 +69,30 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     context = context_of(body)
     if not _usable(messages) or context.task or _done(body, context) or blocks.speaks_already(messages):
         return body
-    roster = runtime.rosters.offered(valves.models)
+    started = time.perf_counter()
     user = User.of(call.user)
-    theirs = await runtime.users.get(user.id)
-    grammar = Grammar(roster.keys, theirs.prefix or valves.keyword_prefix, valves.case_sensitive)
-    said = parse(last_text(messages), grammar)
-    refused = await refusal(runtime, user, said, roster)
-    if not refused and said.several and not await _may_use_console(runtime, user):
-        refused = NO_CONSOLE
-    memory = await recall(runtime, context, model)
-    bound = await allowed_bindings(runtime, user, messages, grammar)
-    detection = detect_agent_switch(
-        messages,
-        model,
-        grammar,
-        memory=memory,
-        branch_known=context.branch_known,
-        said=Parsed(said.text) if refused else said,
-        bound=bound.get(context.place or 1),
-        opening=await _opening(runtime, user, theirs, valves, roster),
-    )
-    scene = _Scene(runtime, call, context, user, grammar, said, detection, roster, valves.models)
-    if refused:
-        return await _say(scene, refused)
-    keep_persona(runtime, user, theirs, said)
+    request = Request(model, last_text(messages), messages, context, user, valves.persistent_persona)
+    found = await read(runtime, request, valves, partial(_gate, runtime))
+    scene = _Scene(runtime, call, context, user, found, valves, started)
+    detection, said, roster = found.detection, found.said, found.roster
+    if found.refused:
+        return await _say(scene, found.refused)
     persona = roster.get(detection.current)
     attached = comes_with_attachment(messages)
-    words = console.answer(said, grammar, roster, persona, model, attached=attached)
+    words = console.answer(said, found.grammar, roster, persona, model, attached=attached)
     if words is not None or said.several or said.console:
         return await _say(scene, words)
     if persona is None and (not detection.is_switch or detection.previous is None):
         # Nobody of ours is in charge, and nobody was; only commands and our answers are not for the model.
-        clean = strip_commands(messages, grammar)
+        clean = strip_commands(found.messages, found.grammar)
         return body if clean == messages else {**body, "messages": clean}
     if persona is not None and await forbidden(runtime, user, persona.key):
         return await _say(scene, no_access(persona))
-    return _speak_as(scene, persona, valves)
+    return _speak_as(scene, persona)
+
+
+async def _gate(runtime: Runtime, user: User, said: Parsed) -> str | None:
+    return NO_CONSOLE if said.several and not await _may_use_console(runtime, user) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,44 +103,74 @@ class _Scene:
     call: Call
     context: TurnContext
     user: User
-    grammar: Grammar
-    said: Parsed
-    detection: Detection
-    roster: Roster
-    offered: str | None
+    found: Reading
+    valves: HotswapValves
+    started: float
 
     @property
     def model(self) -> str:
         return str(self.call.body["model"])
 
     def note(self, voice: str | None = None) -> None:
-        persona = self.roster.get(self.detection.current)
+        detection = self.found.detection
+        persona = self.found.roster.get(detection.current)
         note(
             self.runtime,
             self.context,
-            agent=self.detection.current,
+            agent=detection.current,
             name=persona.name if persona else self.model,
             ui_agent=self.model,
-            ui_since=self.detection.ui_since,
+            ui_since=detection.ui_since,
             count=len(self.call.body["messages"]),
             voice=voice,
             user_id=self.user.id,
-            in_charge=self.detection.in_charge,
-            reset=self.said.resets,
+            in_charge=detection.in_charge,
+            reset=self.found.said.resets,
         )
 
+    def metadata(self, persona: Persona | None) -> dict[str, Any]:
+        """The request's metadata with what other filters may want to know."""
+        metadata = self.call.body.get("metadata")
+        sequence = [] if self.found.refused else _sequence(self.found)
+        mark = {
+            "agent_hotswap_active": persona is not None or bool(sequence),
+            "active_persona": persona.key if persona else None,
+            "active_persona_name": persona.name if persona else None,
+            "per_model_active": bool(self.found.bound),
+            "persona_sequence": sequence,
+            "enhanced_features": dict(self.call.features),
+            "message_id": self.context.message_id,
+        }
+        if self.valves.integration_debug:
+            log.info("integration context", user_id=self.user.id, chat_id=self.context.chat_id, **mark)
+        return {**(metadata if isinstance(metadata, dict) else {}), INTEGRATION_KEY: mark}
 
-def _speak_as(scene: _Scene, persona: Persona | None, valves: HotswapValves) -> dict[str, Any]:
+
+def _sequence(found: Reading) -> list[str]:
+    """Keys of those who speak in this one message, in order; `reset` is the picked model."""
+    if not found.said.several:
+        return []
+    keys: list[str] = []
+    for command in found.said.commands:
+        if command.kind == "multi":
+            keys += [found.bound[slot] for slot in sorted(found.bound)]
+        elif command.kind in ("persona", "reset"):
+            keys.append(command.key or "reset")
+    return keys
+
+
+def _speak_as(scene: _Scene, persona: Persona | None) -> dict[str, Any]:
     """The request in which the picked model speaks as the persona; None: as itself again."""
-    detection, body = scene.detection, scene.call.body
-    before = scene.roster.get(detection.previous) if detection.previous else None
+    found, body, valves = scene.found, scene.call.body, scene.valves
+    detection = found.detection
+    before = found.roster.get(detection.previous) if detection.previous else None
     plan = plan_turn(
-        body["messages"],
+        found.messages,
         identity(persona) if persona else PLAIN,
         identity(before) if before else None,
         scene.runtime.strategies.select(base_of(body) or scene.model).strategy,
         scene.runtime.templates,
-        scene.grammar,
+        found.grammar,
         switched=detection.is_switch,
         policy=None if valves.history_policy == "strategy" else valves.history_policy,
     )
@@ -173,11 +185,11 @@ def _speak_as(scene: _Scene, persona: Persona | None, valves: HotswapValves) -> 
             model=scene.model,
             strategy=plan.report.strategy,
             template=plan.report.template,
+            duration_ms=round((time.perf_counter() - scene.started) * 1000, 2),
         )
-    if valves.debug or scene.runtime.settings.debug:
+    if valves.enable_debug or scene.runtime.settings.debug:
         log.info("prompt", model=scene.model, messages=plan.messages)
-    metadata = _with_integration(body, scene.context, persona)
-    return {**body, "messages": plan.messages, "metadata": metadata}
+    return {**body, "messages": plan.messages, "metadata": scene.metadata(persona)}
 
 
 async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
@@ -185,17 +197,24 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
 
     Without access to the console model the request would fail; the picked model can say our words.
     """
-    runtime, call, user = scene.runtime, scene.call, scene.user
+    runtime, call, user, found = scene.runtime, scene.call, scene.user, scene.found
     if await _may_use_console(runtime, user):
         said = last_text(call.body["messages"])
+        offered = scene.valves.models
         context = replace(
-            context_of(call.body, said, scene.model), prefix=scene.grammar.prefix, offered=scene.offered
+            context_of(call.body, said, scene.model), prefix=found.grammar.prefix, offered=offered
         )
-        return {**call.body, "model": CONSOLE, CONTEXT_KEY: pack(context, call.secret)}
-    command = scene.said.console
+        metadata = scene.metadata(found.roster.get(found.detection.current))
+        return {
+            **call.body,
+            "model": CONSOLE,
+            "metadata": metadata,
+            CONTEXT_KEY: pack(context, call.secret),
+        }
+    command = found.said.console
     if command is not None and command.kind in desk.KINDS:
-        words = await desk.act(runtime, command, user, scene.grammar)
-    scene.note(voice=scene.detection.voice)
+        words = await desk.act(runtime, command, user, found.grammar)
+    scene.note(voice=found.detection.voice)
     order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
     messages = [{"role": "system", "content": order}, {"role": "user", "content": words or ""}]
     return {**call.body, "messages": messages}
@@ -219,29 +238,6 @@ def _done(body: dict[str, Any], context: TurnContext) -> bool:
     metadata = body.get("metadata")
     mark = metadata.get(INTEGRATION_KEY) if isinstance(metadata, dict) else None
     return isinstance(mark, dict) and mark.get("message_id") == context.message_id
-
-
-def _with_integration(body: dict[str, Any], context: TurnContext, persona: Persona | None) -> dict[str, Any]:
-    metadata = body.get("metadata")
-    known = metadata if isinstance(metadata, dict) else {}
-    mark = {
-        "agent_hotswap_active": persona is not None,
-        "active_persona": persona.key if persona else None,
-        "active_persona_name": persona.name if persona else None,
-        "per_model_active": context.place is not None,
-        "message_id": context.message_id,
-    }
-    return {**known, INTEGRATION_KEY: mark}
-
-
-async def _opening(
-    runtime: Runtime, user: User, settings: UserSettings, valves: HotswapValves, roster: Roster
-) -> str | None:
-    """The persona that opens this user's new chats, if they want that, and it exists and is open to them."""
-    wanted = valves.persistent_persona if settings.persistence is None else settings.persistence
-    if not wanted or not settings.persona or not roster.get(settings.persona):
-        return None
-    return None if await forbidden(runtime, user, settings.persona) else settings.persona
 
 
 async def _may_use_console(runtime: Runtime, user: User) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from agent_mode.agents.directory import Directory
 from agent_mode.agents.runs import Runs
+from agent_mode.agents.services import Services
 from agent_mode.chat.roster import Rosters
 from agent_mode.errors import ConfigurationError, StoreError
 from agent_mode.llm.client import LlmClient
@@ -18,17 +21,24 @@ from agent_mode.observe.webhooks import Webhooks
 from agent_mode.prompts import guard
 from agent_mode.prompts.strategies import StrategyBook
 from agent_mode.prompts.templates import TemplateSet
+from agent_mode.sandbox.sandbox import Sandbox
 from agent_mode.settings import Settings
 from agent_mode.store import updates
+from agent_mode.store.agents import AgentBook, AgentStore
 from agent_mode.store.backups import Backups
 from agent_mode.store.book import PersonaBook
+from agent_mode.store.credentials import CredentialStore, Vault, secret_key
 from agent_mode.store.db import Database
 from agent_mode.store.download import Source
 from agent_mode.store.exchange import read_catalogue
 from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport
+from agent_mode.store.replies import ReplyStore
+from agent_mode.store.run_records import RunStore
 from agent_mode.store.sessions import SessionStore
+from agent_mode.store.snapshots import SnapshotStore
 from agent_mode.store.users import UserStore
-from agent_mode.tools.openwebui import Access
+from agent_mode.tools.loopback import Loopback
+from agent_mode.tools.openwebui import Access, OpenWebUIClient
 
 log = get_logger(__name__)
 
@@ -36,40 +46,76 @@ REFRESH_SECONDS = 2.0
 """How soon a persona that another process changed is seen here."""
 KEEP_DAYS = 365
 """How long it is remembered who answered in a chat."""
+KEEP_TEXT_DAYS = 30
+"""How long it is remembered what each of several models side by side said."""
+
+KEEP_RUNS_DAYS = 30
+"""How long the records of runs are kept."""
+KEEP_SNAPSHOTS_HOURS = 48.0
+"""How long a run may wait for the caller's tools."""
 
 
 class Runtime:
     """The parts of a running server, each bound to the event loop that opened it."""
 
-    def __init__(self, settings: Settings, db: Database) -> None:
+    def __init__(self, settings: Settings, db: Database, secret: str) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.db = db
         self.persona_store = PersonaStore(db)
         self.personas = PersonaBook()
-        self.rosters = Rosters(self.personas)
+        self.agent_store = AgentStore(db)
+        self.agents = AgentBook()
+        self.directory = Directory(self.personas)
+        self.rosters = Rosters(self.personas, self.directory)
         self.sessions = SessionStore(db)
+        self.replies = ReplyStore(db)
         self.users = UserStore(db)
         self.backups = Backups(settings.data_dir / "backups", self.persona_store)
         self.persona_store.before_destructive = self.backups.before_destructive
+        self.persona_store.before_replacing = self.backups.make
         self.strategies = StrategyBook(settings.strategies_dir)
         self.templates = TemplateSet(settings.strategies_dir / "templates")
         self.llm = LlmClient()
         self.runs = Runs()
         self.webhooks = _webhooks(settings)
         self.access = Access(settings.openwebui_url, settings.openwebui_api_key)
+        self.openwebui = OpenWebUIClient(settings.openwebui_url, secret)
+        self.loopback = Loopback(self.openwebui, secret)
+        self.run_store = RunStore(db)
+        self.snapshots = SnapshotStore(db)
+        self.credentials = CredentialStore(db, _vault(settings))
+        self.sandbox = Sandbox()
+        self.services = Services(
+            settings=settings,
+            llm=self.llm,
+            runs=self.runs,
+            records=self.run_store,
+            snapshots=self.snapshots,
+            credentials=self.credentials,
+            directory=self.directory,
+            access=self.access,
+            openwebui=self.openwebui,
+            loopback=self.loopback,
+            sandbox=self.sandbox,
+            spawn=self.spawn,
+        )
         self._background: set[asyncio.Task[Any]] = set()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
-    async def open(cls, settings: Settings) -> Runtime:
+    async def open(cls, settings: Settings, secret: str = "") -> Runtime:
         """Opens the store, seeds the personas and starts the housekeeping.
+
+        Args:
+            settings: of the process.
+            secret: the connection key, which signs what we send by way of others.
 
         Raises:
             StoreError: the database cannot be used.
         """
         db = await Database.open(settings.resolved_database_url())
-        runtime = cls(settings, db)
+        runtime = cls(settings, db, secret)
         try:
             await runtime._start()
         except StoreError:
@@ -78,15 +124,15 @@ class Runtime:
         return runtime
 
     @classmethod
-    async def open_whatever_happens(cls, settings: Settings) -> Runtime:
+    async def open_whatever_happens(cls, settings: Settings, secret: str = "") -> Runtime:
         """As `open`; with an unusable database on a temporary one, since a start must not fail."""
         try:
-            return await cls.open(settings)
+            return await cls.open(settings, secret)
         except StoreError as error:
             log.error("database unusable; going on with a temporary one, nothing is kept", reason=str(error))
         folder = tempfile.TemporaryDirectory(prefix="agent-mode-")
         url = f"sqlite+aiosqlite:///{Path(folder.name) / 'agent_mode.db'}"
-        runtime = await cls.open(settings.model_copy(update={"database_url": url}))
+        runtime = await cls.open(settings.model_copy(update={"database_url": url}), secret)
         # What is in it must not push real backups out.
         runtime.backups.folder = Path(folder.name) / "backups"
         runtime._temporary = folder
@@ -97,7 +143,10 @@ class Runtime:
         await self.webhooks.start()
         await seed(self.settings, self.persona_store)
         await self.personas.load(self.persona_store)
+        await self.agents.load(self.agent_store)
         await self.sessions.start()
+        await self.run_store.start()
+        await self.replies.start()
         await self.llm.start()
         self.runs.start()
         self.spawn(self._housekeeping())
@@ -113,17 +162,22 @@ class Runtime:
         await self.webhooks.close()
         await hooks.close()
         await self.sessions.close()
+        await self.replies.close()
+        await self.run_store.close()
+        await self.sandbox.close()
         await self.llm.close()
         await self.access.close()
+        await self.openwebui.close()
         await self.db.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs something off the user's path; it ends with the runtime at the latest."""
         task = self.loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _housekeeping(self) -> None:
         next_prune = 0.0
@@ -132,9 +186,14 @@ class Runtime:
             try:
                 if await self.personas.refresh(self.persona_store):
                     log.info("personas changed", count=len(self.personas.all()))
+                if await self.agents.refresh(self.agent_store):
+                    self.directory.changed()
                 await self.backups.maintain()
                 if self.loop.time() >= next_prune:
                     await self.sessions.prune(KEEP_DAYS)
+                    await self.replies.prune(KEEP_TEXT_DAYS)
+                    await self.run_store.prune(KEEP_RUNS_DAYS)
+                    await self.snapshots.prune(KEEP_SNAPSHOTS_HOURS)
                     next_prune = self.loop.time() + 86_400
             except StoreError as error:
                 log.warning("housekeeping failed, trying again", reason=str(error))
@@ -148,6 +207,14 @@ def _webhooks(settings: Settings) -> Webhooks:
         return Webhooks((), None)
 
 
+def _vault(settings: Settings) -> Vault:
+    try:
+        return Vault(secret_key(settings))
+    except ConfigurationError as error:  # `serve` refuses to start with it; a stock server must start
+        log.error("the API keys that users registered cannot be read", reason=str(error))
+        return Vault(secrets.token_urlsafe(32))
+
+
 async def _kept_catalogues(settings: Settings) -> list[PersonaForm]:
     try:
         sources = [Source.parse(text) for text in settings.catalogue_sources()]
@@ -155,6 +222,14 @@ async def _kept_catalogues(settings: Settings) -> list[PersonaForm]:
     except ConfigurationError as error:
         log.error("catalogues are left out", reason=str(error))
         return []
+
+
+def acceptable(form: PersonaForm, settings: Settings) -> bool:
+    """Whether a persona of a catalogue may be taken over; says in the log what is odd about it."""
+    phrases = guard.override_phrases(form.prompt)
+    if phrases:
+        log.warning("persona carries override phrases", persona=form.key, phrases=", ".join(phrases))
+    return not phrases or settings.override_phrases == "warn"
 
 
 async def seed(settings: Settings, store: PersonaStore) -> SeedReport:
@@ -168,20 +243,13 @@ async def seed(settings: Settings, store: PersonaStore) -> SeedReport:
     forms += await _kept_catalogues(settings)
     for error in errors:
         log.warning("persona file left out", reason=str(error))
-    accepted = []
-    for form in forms:
-        phrases = guard.override_phrases(form.prompt)
-        if phrases:
-            log.warning("persona carries override phrases", persona=form.key, phrases=", ".join(phrases))
-            if settings.override_phrases == "refuse":
-                continue
-        accepted.append(form)
-    report = await store.seed(accepted)
-    if report.added or report.updated:
+    report = await store.seed([form for form in forms if acceptable(form, settings)])
+    if report.added or report.updated or report.replaced:
         log.info(
             "personas seeded",
             added=len(report.added),
             updated=len(report.updated),
             protected=len(report.protected),
+            replaced=len(report.replaced),
         )
     return report

@@ -8,22 +8,24 @@ from typing import Any
 
 from agent_mode.agents.engine import Job
 from agent_mode.agents.persona import identity
-from agent_mode.chat.commands import Grammar, Parsed, parse
-from agent_mode.chat.notes import keep_persona
+from agent_mode.chat.commands import Grammar, Parsed, strip_commands
+from agent_mode.chat.reading import Request, read
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.switching import Detection, Memory, bindings, detect_agent_switch, plan_turn
-from agent_mode.chat.turn import Turn, TurnContext, User
+from agent_mode.chat.switching import Detection, plan_turn
+from agent_mode.chat.turn import Turn
 from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections
-from agent_mode.llm.client import OWN_PREFIX
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
-from agent_mode.prompts.reset import SwitchPlan, instructions_only
+from agent_mode.prompts.reset import Identity, SwitchPlan, SwitchReport, instructions_only
 from agent_mode.store.personas import Persona
-from agent_mode.valves import PersonaValves
+from agent_mode.valves import AgentValves, PersonaValves
 
 log = get_logger(__name__)
+
+PLAIN = Identity("", "the assistant", "You are the assistant again, as you are without any persona.")
+"""Who answers after `!reset` on a model that is not ours."""
 
 
 @dataclass(slots=True)
@@ -62,44 +64,23 @@ class Scene:
         cls, runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts
     ) -> Scene:
         """Reads the commands and recalls who answered before."""
-        started = time.perf_counter()
         context = turn.context
-        # A turn that the filter gave us is read as the filter read it.
-        roster = runtime.rosters.offered(context.offered if context.via else valves.models)
-        theirs = await runtime.users.get(turn.user.id)
-        prefix = context.prefix or theirs.prefix or valves.keyword_prefix
-        grammar = Grammar(roster.keys, prefix, valves.case_sensitive)
-        said = parse(turn.said, grammar)
-        asked = turn.context.via or requested
-        refused = await refusal(runtime, turn.user, said, roster)
-        bound = await allowed_bindings(runtime, turn.user, turn.messages, grammar)
-        detection = detect_agent_switch(
-            turn.messages,
-            asked,
-            grammar,
-            memory=await recall(runtime, turn.context, asked),
-            branch_known=turn.context.branch_known,
-            said=Parsed(said.text) if refused else said,
-            bound=bound.get(turn.context.place or 1),
-        )
-        looked = (time.perf_counter() - started) * 1000
-        show_info = valves.show_persona_info if theirs.info is None else theirs.info
-        if not refused:
-            keep_persona(runtime, turn.user, theirs, said)
+        request = Request(context.via or requested, turn.said, turn.messages, context, turn.user)
+        found = await read(runtime, request, valves)
         return cls(
             runtime=runtime,
-            turn=turn,
+            turn=replace(turn, messages=found.messages),
             requested=requested,
             valves=valves,
             facts=facts,
-            roster=roster,
-            grammar=grammar,
-            said=said,
-            detection=detection,
-            bound=bound,
-            refused=refused,
-            show_info=show_info,
-            looked_ms=looked,
+            roster=found.roster,
+            grammar=found.grammar,
+            said=found.said,
+            detection=found.detection,
+            bound=found.bound,
+            refused=found.refused,
+            show_info=valves.show_persona_info if found.theirs.info is None else found.theirs.info,
+            looked_ms=found.took_ms,
         )
 
     def speaker(self) -> Speaker:
@@ -131,7 +112,7 @@ class Scene:
 
     async def job(
         self,
-        persona: Persona,
+        persona: Persona | None,
         *,
         previous: str | None,
         switched: bool,
@@ -140,7 +121,7 @@ class Scene:
         """What the engine has to do so that the persona answers.
 
         Args:
-            persona: who answers.
+            persona: who answers; None: the picked model as itself.
             previous: key of whoever answered before.
             switched: whether that is a switch.
             messages: the transcript; the turn's own if not given.
@@ -148,8 +129,21 @@ class Scene:
         Raises:
             ProviderError: no model can be chosen.
         """
-        started = time.perf_counter()
         connection, model = await self._model(persona)
+        ready = self.prepared(persona, model, previous=previous, switched=switched, messages=messages)
+        return Job(connection, model, ready, self.turn.params, self.turn.stream, self.facts)
+
+    def prepared(
+        self,
+        persona: Persona | None,
+        model: str,
+        *,
+        previous: str | None,
+        switched: bool,
+        messages: list[dict[str, Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The messages to send so that the persona, or the agent that it stands for, answers; as in `job`."""
+        started = time.perf_counter()
         messages, clean = (messages, False) if messages else self._messages()
         plan = self._plan(messages, persona, previous, model, switched=switched, last_is_clean=clean)
         for category in plan.report.fallbacks:
@@ -159,7 +153,7 @@ class Scene:
                 "persona switched",
                 user_id=self.turn.user.id,
                 chat_id=self.turn.context.chat_id,
-                persona=persona.key,
+                persona=persona.key if persona else None,
                 previous=previous,
                 reason=self.detection.reason,
                 model=model,
@@ -167,21 +161,21 @@ class Scene:
                 template=plan.report.template,
                 duration_ms=round(self.looked_ms + (time.perf_counter() - started) * 1000, 2),
             )
-        if self.valves.debug or self.runtime.settings.debug:
+        if self.valves.enable_debug or self.runtime.settings.debug:
             log.info("prompt", model=model, messages=plan.messages)
-        return Job(connection, model, plan.messages, self.turn.params, self.turn.stream, self.facts)
+        return plan.messages
 
-    async def _model(self, persona: Persona) -> tuple[connections.Connection, str]:
+    async def _model(self, persona: Persona | None) -> tuple[connections.Connection, str]:
         """Where the LLM is, and which model of it speaks as the persona."""
         llm, via = self.runtime.llm, self.turn.context.via
         connection = connection_for(self.runtime, self.valves)
         if via is None:
-            return connection, await llm.choose_model(connection, persona.model)
+            return connection, await llm.choose_model(connection, persona.model if persona else None)
         if any(entry["id"] == via for entry in await llm.models(connection)):
             return connection, await llm.choose_model(connection, via)
         settings = self.runtime.settings
-        if settings.openwebui_url and self.turn.credential:
-            theirs = connections.openwebui(settings.openwebui_url, self.turn.credential, self.valves)
+        if settings.openwebui_url and self.turn.user.credential:
+            theirs = connections.openwebui(settings.openwebui_url, self.turn.user.credential, self.valves)
             return theirs, await llm.choose_model(theirs, via)
         raise ProviderError(
             f"Several personas cannot speak through “{via}” here.",
@@ -194,16 +188,19 @@ class Scene:
     def _plan(
         self,
         messages: list[dict[str, Any]],
-        persona: Persona,
+        persona: Persona | None,
         previous: str | None,
         model: str,
         *,
         switched: bool,
         last_is_clean: bool,
     ) -> SwitchPlan:
-        agent = identity(persona)
+        agent = identity(persona) if persona else PLAIN
         before = self.roster.get(previous) if previous else None
         policy = self.valves.history_policy
+        if persona is None and not switched:  # nobody needs to be told to be itself
+            clean = strip_commands(messages, self.grammar, last_is_clean=last_is_clean)
+            return SwitchPlan(clean, SwitchReport("none", None, "none", "none", "full"))
         try:
             return plan_turn(
                 messages,
@@ -240,59 +237,7 @@ class Scene:
         return [*turn.messages[:index], rewritten, *turn.messages[index + 1 :]], True
 
 
-async def recall(runtime: Runtime, context: TurnContext, requested: str) -> Memory:
-    """What the store knows; asks the database only for what is not in memory."""
-    sessions = runtime.sessions
-    if context.chat_id is None:
-        return Memory()
-    if not context.branch_known:
-        return Memory(session=await sessions.session(context.chat_id))
-    if context.parent_id is None:
-        return Memory()
-    parent = await sessions.answer(context.parent_id)
-    sibling = None
-    if parent is not None and parent.ui_agent != requested and parent.user_message_id:
-        sibling = await sessions.sibling(parent.user_message_id, requested)
-    return Memory(parent, sibling)
-
-
-async def refusal(runtime: Runtime, user: User, said: Parsed, roster: Roster) -> str | None:
-    """Why a persona that the message calls may not be called; None if all may."""
-    for key in dict.fromkeys(command.key for command in said.commands if command.kind in ("persona", "bind")):
-        persona = roster.get(key) if key else None
-        if persona and await forbidden(runtime, user, persona.key):
-            return no_access(persona)
-    return None
-
-
-async def forbidden(runtime: Runtime, user: User, key: str) -> bool:
-    """Whether Open WebUI keeps the user from a persona.
-
-    Whom it keeps from a model must not reach it by `!key` either. Without a service key there is nobody to
-    ask, and every offered persona is open to all.
-    """
-    if user.admin or user.id is None:
-        return False
-    return await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}") is False
-
-
-def no_access(persona: Persona) -> str:
-    """What a user is told who may not use a persona."""
-    return f"You may not use {persona.display_name} here. Ask an admin for access to that model."
-
-
-async def allowed_bindings(
-    runtime: Runtime, user: User, messages: list[dict[str, Any]], grammar: Grammar
-) -> dict[int, str]:
-    """The personas assigned to models side by side, without those that the user may not use.
-
-    They are read from the transcript, which keeps a command that was refused.
-    """
-    bound = bindings(messages, grammar)
-    return {slot: key for slot, key in bound.items() if not await forbidden(runtime, user, key)}
-
-
-def connection_for(runtime: Runtime, valves: PersonaValves) -> connections.Connection:
+def connection_for(runtime: Runtime, valves: PersonaValves | AgentValves) -> connections.Connection:
     """The LLM connection that the valves name, else the environment's."""
     return connections.resolve(
         runtime.settings,

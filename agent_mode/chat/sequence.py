@@ -9,32 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
+from agent_mode.agents.engine import Chunks, Completion, Event, Reasoning, Status, Text, Usage
 from agent_mode.agents.persona import PersonaEngine
-from agent_mode.chat.commands import Parsed, message_text, with_text
-from agent_mode.chat.roster import Roster
+from agent_mode.chat import console, desk
+from agent_mode.chat.commands import message_text, with_text
 from agent_mode.chat.scene import Scene, last_user
+from agent_mode.chat.steps import Step, steps_of
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.hooks import SequenceFinished, SequenceStarted, hooks
 from agent_mode.observe.logs import get_logger
-from agent_mode.store.personas import Persona
 
 log = get_logger(__name__)
-
-CONTINUE = "Continue from what was said above, as yourself."
-"""What a step without words of its own is asked when no later step has any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One persona's part: who, and what it is asked."""
-
-    persona: Persona
-    task: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,69 +38,12 @@ class Said:
         return "".join(self.parts)
 
 
-def steps_of(said: Parsed, roster: Roster, requested: str) -> list[Step]:
-    """The steps of a message that is a sequence; empty for every other message.
+@dataclass(slots=True)
+class Heard:
+    """What came of the steps so far: who said what, and what it cost."""
 
-    A step without words shares those of the next step that has some (`!coder !writer explain it`); the last
-    ones go on from what was said.
-    """
-    if not said.several:
-        return []
-    calls = [command for command in said.commands if command.kind in ("persona", "reset")]
-    tasks = [command.text for command in calls]
-    for index in reversed(range(len(tasks) - 1)):
-        tasks[index] = tasks[index] or tasks[index + 1]
-    tasks = [task or CONTINUE for task in tasks]
-    personas = [roster.get(command.key or requested) for command in calls]
-    return [Step(persona, task) for persona, task in zip(personas, tasks, strict=True) if persona]
-
-
-_LEADS = {
-    "turns": "Answer this in your own way; react to what the others said, do not repeat it: ",
-    "collab": "Work on this together with {others}. Build on what was said, add what is missing: ",
-    "debate": "Debate this with {others}. Argue your own position and answer their strongest point: ",
-}
-
-
-def rounds(said: Parsed, assigned: list[Persona], turns: int) -> list[Step]:
-    """The steps of `!multi <topic>`: the assigned personas speak one after the other, several times.
-
-    Args:
-        said: the parsed message.
-        assigned: who was assigned with `!persona1 …`, in order.
-        turns: how often each speaks.
-
-    Returns:
-        the steps; empty if the message is no `!multi`.
-
-    Raises:
-        RequestError: nobody to speak, or nothing to speak about.
-    """
-    command = next((command for command in said.commands if command.kind == "multi"), None)
-    if command is None:
-        return []
-    if len(assigned) < 2:
-        raise RequestError(
-            "`!multi` needs at least two personas.",
-            hint="Assign them first: `!persona1 teacher !persona2 scientist`.",
-            code="too_few_personas",
-            field="messages",
-        )
-    topic = command.text or said.text
-    if not topic:
-        raise RequestError(
-            "`!multi` needs a topic.",
-            hint="Write it behind the command: `!multi debate Is tea better than coffee?`",
-            code="no_topic",
-            field="messages",
-        )
-    lead = _LEADS[command.key or "turns"]
-    steps = []
-    for number in range(turns * len(assigned)):
-        persona = assigned[number % len(assigned)]
-        others = ", ".join(other.name for other in assigned if other is not persona)
-        steps.append(Step(persona, topic if number == 0 else lead.format(others=others) + topic))
-    return steps
+    told: list[Said] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
 
 
 def steps_in(scene: Scene, requested: str) -> list[Step]:
@@ -122,13 +54,12 @@ def steps_in(scene: Scene, requested: str) -> list[Step]:
     """
     named = [scene.roster.get(scene.bound[slot]) for slot in sorted(scene.bound)]
     assigned = [persona for persona in named if persona][: scene.valves.multi_models]
-    if talk := rounds(scene.said, assigned, scene.valves.multi_turns):
-        return talk
-    steps = steps_of(scene.said, scene.roster, requested)
+    steps = steps_of(scene.said, scene.roster, requested, assigned, scene.valves.multi_turns)
+    called = sum(command.kind in ("persona", "reset") for command in scene.said.commands)
     limit = scene.valves.max_steps
-    if len(steps) > limit:
+    if called > limit:
         raise RequestError(
-            f"The message calls {len(steps)} personas; {limit} are allowed in one message.",
+            f"The message calls {called} personas; {limit} are allowed in one message.",
             hint="Split it, or ask an admin to raise the valve `max_steps`.",
             code="too_many_steps",
             field="messages",
@@ -140,35 +71,40 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
     """Runs the steps one after the other; a failing one is reported and the next goes on.
 
     Yields:
-        `Status` for each persona that begins, `Text` and `Reasoning` as they come.
+        `Status` for each persona that begins, `Text` and `Reasoning` as they come, `Usage` of all at the end.
     """
     chat_id, user_id = scene.turn.context.chat_id, scene.turn.user.id
     log.info("sequence started", steps=len(steps), chat_id=chat_id, user_id=user_id)
-    hooks.emit(
-        SequenceStarted(personas=tuple(step.persona.key for step in steps), chat_id=chat_id, user_id=user_id)
-    )
-    told: list[Said] = []
+    speakers = tuple(step.key for step in steps if step.command is None)
+    hooks.emit(SequenceStarted(personas=speakers, chat_id=chat_id, user_id=user_id))
+    heard = Heard()
     failed: list[str] = []
     reason: Literal["completed", "stopped", "failed"] = "stopped"
     try:
         for number, step in enumerate(steps, 1):
             for event in _announce(scene, step, number, len(steps)):
                 yield event
+            if step.command is not None:
+                yield Text(await _own_words(scene, step))
+                continue
             parts: list[str] = []
-            told.append(Said(step, parts))
+            told = list(heard.told)
+            heard.told.append(Said(step, parts))
             try:
-                async with aclosing(_play(scene, step, told[:-1])) as events:
+                async with aclosing(_play(scene, step, told, heard)) as events:
                     async for event in events:
                         if isinstance(event, Text):
                             parts.append(event.content)
                         yield event
             except AgentModeError as error:
-                log.warning("sequence step failed", persona=step.persona.key, code=error.code)
-                failed.append(step.persona.key)
-                yield Text(f"\n\n> ⚠️ {step.persona.display_name}: {error}\n")
-        reason = "failed" if len(failed) == len(steps) else "completed"
+                log.warning("sequence step failed", persona=step.key, code=error.code)
+                failed.append(step.key)
+                yield Text(f"\n\n> ⚠️ {step.title}: {error}\n")
+        if heard.usage:
+            yield Usage(heard.usage)
+        reason = "failed" if len(failed) == len(speakers) else "completed"
     finally:
-        spoken = tuple(said.step.persona.key for said in told)
+        spoken = tuple(said.step.key for said in heard.told)
         hooks.emit(
             SequenceFinished(
                 personas=spoken, failed=tuple(failed), reason=reason, chat_id=chat_id, user_id=user_id
@@ -176,13 +112,27 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
         )
 
 
+async def _own_words(scene: Scene, step: Step) -> str:
+    """What we answer ourselves in the middle of a sequence."""
+    command = step.command
+    assert command is not None, "only a step with a command has words of ours"
+    if command.kind in desk.KINDS:
+        return await desk.act(scene.runtime, command, scene.turn.user, scene.grammar)
+    if command.kind == "list":
+        return console.list_text(scene.roster.by_key.values(), scene.grammar.prefix)
+    return console.help_text(scene.grammar.prefix)
+
+
 def _announce(scene: Scene, step: Step, number: int, count: int) -> Iterator[Event]:
-    """What says that the next persona begins: a status line, and a heading unless one text is wanted."""
-    name = step.persona.display_name
+    """What says that the next one begins: a status line, and a heading unless one text is wanted."""
+    flows = scene.valves.enable_stream_switching
+    if step.command is not None:
+        yield Text("\n\n" if flows and number > 1 else _break(number))
+        return
     if scene.show_info:
-        yield Status(f"{name} ({number} of {count})", done=number == count)
-    if not scene.valves.enable_stream_switching:
-        yield Text(f"{_break(number)}**{name}**\n\n")
+        yield Status(f"{step.title} ({number} of {count})", done=number == count)
+    if not flows:
+        yield Text(f"{_break(number)}**{step.title}**\n\n")
     elif number > 1:
         yield Text("\n\n")
 
@@ -191,23 +141,48 @@ def _break(number: int) -> str:
     return "" if number == 1 else "\n\n---\n\n"
 
 
-async def _play(scene: Scene, step: Step, told: list[Said]) -> AsyncGenerator[Event, None]:
-    """One step: its answer as text, whatever chunks the provider sent it in."""
+async def _play(scene: Scene, step: Step, told: list[Said], heard: Heard) -> AsyncGenerator[Event, None]:
+    """One step: its answer as text, whatever the provider sent it in."""
     # The replies in the history are whose they were; what this message's other personas said is quoted.
     previous = scene.detection.previous
     if told and not scene.detection.answered:
-        previous = told[-1].step.persona.key
-    switched = bool(told) or scene.detection.previous not in (None, step.persona.key)
+        previous = told[-1].step.key
+    switched = bool(told) or scene.detection.previous not in (None, step.key)
     job = await scene.job(
         step.persona, previous=previous, switched=switched, messages=_messages(scene, step, told)
     )
     params = {key: value for key, value in job.params.items() if key not in ("tools", "tool_choice")}
-    job = replace(job, stream=True, facts=Facts(), params=params)
+    facts = Facts()
+    job = replace(job, facts=facts, params=params)
     async with aclosing(PersonaEngine(scene.runtime.llm).run(job)) as events:
         async for event in events:
             if isinstance(event, Chunks):
                 for part in words_of(event.data):
                     yield part
+            elif isinstance(event, Completion):
+                usage = event.data.get("usage")
+                facts.usage = usage if isinstance(usage, dict) else None
+                for part in _words(event.data["choices"][0], "message"):
+                    yield part
+    heard.usage = added(heard.usage, facts.usage or {})
+
+
+def added(total: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
+    """The sum of two reports: numbers are added, inside one another too; of texts the last one counts."""
+    result = dict(total)
+    for name, value in usage.items():
+        known = result.get(name)
+        if isinstance(value, dict):
+            result[name] = added(known if isinstance(known, dict) else {}, value)
+        elif _is_number(value) and _is_number(known):
+            result[name] = known + value
+        elif value is not None:
+            result[name] = value
+    return result
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _messages(scene: Scene, step: Step, told: list[Said]) -> list[dict[str, object]]:
@@ -216,7 +191,7 @@ def _messages(scene: Scene, step: Step, told: list[Said]) -> list[dict[str, obje
     index = last_user(messages)
     assert index is not None, "a sequence was read from a user message"
     quoted = "".join(
-        f"<answer by={json.dumps(said.step.persona.name, ensure_ascii=False)}>\n"
+        f"<answer by={json.dumps(said.step.name, ensure_ascii=False)}>\n"
         f"{said.text.strip().replace('</answer', '‹/answer').replace('</others', '‹/others')}\n</answer>\n\n"
         for said in told
         if said.text.strip()
@@ -238,11 +213,16 @@ def words_of(block: bytes) -> Iterator[Text | Reasoning]:
         if not line.startswith(b"data:"):
             continue
         choices = json.loads(line[5:]).get("choices")
-        delta = choices[0].get("delta") if choices and isinstance(choices[0], dict) else None
-        if not isinstance(delta, dict):
-            continue
-        reasoning, content = delta.get("reasoning_content"), delta.get("content")
-        if isinstance(reasoning, str) and reasoning:
-            yield Reasoning(reasoning)
-        if isinstance(content, str) and content:
-            yield Text(content)
+        if choices:
+            yield from _words(choices[0], "delta")
+
+
+def _words(choice: Any, where: str) -> Iterator[Text | Reasoning]:
+    part = choice.get(where) if isinstance(choice, dict) else None
+    if not isinstance(part, dict):
+        return
+    reasoning, content = part.get("reasoning_content"), part.get("content")
+    if isinstance(reasoning, str) and reasoning:
+        yield Reasoning(reasoning)
+    if isinstance(content, str) and content:
+        yield Text(content)

@@ -28,8 +28,8 @@ class Memory:
     """What the store knows of the chat at this point.
 
     Attributes:
-        parent: the answer before this turn on this branch.
-        sibling: the newest answer of the *asked* model to the same user message as `parent` (several
+        parent: the answer before this turn, whose words the transcript holds.
+        sibling: the *asked* model's own answer to the same user message, where that is another one (several
             models side by side).
         session: the chat's record, for callers whose branch is not known.
     """
@@ -151,9 +151,7 @@ def _obey(said: Parsed, base: str, requested: str) -> str:
 
 
 def _in_charge(memory: Memory, requested: str) -> str | None:
-    own = memory.parent
-    if own is not None and own.ui_agent != requested and memory.sibling is not None:
-        own = memory.sibling  # models side by side: each column has its own
+    own = memory.sibling or memory.parent  # models side by side: each column has its own
     if own is not None:
         return own.agent
     return memory.session.active_agent if memory.session is not None else None
@@ -161,14 +159,14 @@ def _in_charge(memory: Memory, requested: str) -> str | None:
 
 def _by_record(memory: Memory, requested: str, answered: bool) -> tuple[str, str | None, Reason]:
     parent = memory.parent
-    if parent is None:
-        return requested, None, "history_detected"
-    if parent.ui_agent == requested:
-        base = parent.agent
-    elif memory.sibling is not None:
+    if memory.sibling is not None:
         base = memory.sibling.agent
+    elif parent is not None and parent.ui_agent == requested:
+        base = parent.agent
     else:
         base = requested
+    if parent is None:
+        return base, None, "history_detected"
     voice = parent.voice or parent.agent
     return base, None if voice == STRANGER else voice, "active_agent_mismatch"
 

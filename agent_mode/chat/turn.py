@@ -69,6 +69,7 @@ class TurnContext:
         prefix: what a command begins with, where the filter read the message.
         offered: the filter's valve `models`.
         place: number of this model among those that answer side by side, from 1.
+        models: how many answer side by side.
         branch_known: whether `parent_id` can be believed (None then means the root).
     """
 
@@ -81,6 +82,7 @@ class TurnContext:
     said: str | None = None
     via: str | None = None
     place: int | None = None
+    models: int | None = None
     prefix: str | None = None
     offered: str | None = None
     branch_known: bool = False
@@ -101,17 +103,22 @@ class User:
     Attributes:
         id: None for callers without a user.
         admin: whether Open WebUI calls the user an admin.
+        name: as Open WebUI says.
+        credential: the user's own session token or API key, if it came with the request.
     """
 
     id: str | None = None
     admin: bool = False
+    name: str = ""
+    credential: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, user: Any) -> User:
-        """From Open WebUI's `{id, role, …}`."""
+        """From Open WebUI's `{id, role, name, …}`."""
         if not isinstance(user, dict) or not isinstance(user.get("id"), str):
             return cls()
-        return cls(user["id"], user.get("role") == "admin")
+        name = user.get("name")
+        return cls(user["id"], user.get("role") == "admin", name if isinstance(name, str) else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,6 @@ class Turn:
         params: what goes on to the provider (`temperature`, `tools`, …).
         context: where in Open WebUI the turn belongs.
         user: who asks.
-        credential: the user's own session token, where the connection forwards cookies.
     """
 
     model: str
@@ -134,7 +140,6 @@ class Turn:
     params: dict[str, Any] = field(default_factory=dict)
     context: TurnContext = field(default_factory=TurnContext)
     user: User = User()
-    credential: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, body: Any, headers: Mapping[str, str] | None = None, *, secret: str = "") -> Turn:
@@ -168,8 +173,7 @@ class Turn:
             stream=stream,
             params={key: value for key, value in body.items() if key not in _OWN_KEYS},
             context=context,
-            user=User.of(body.get("user")),
-            credential=_session_token(headers or {}),
+            user=replace(User.of(body.get("user")), credential=_session_token(headers or {})),
         )
 
     @property
@@ -233,6 +237,7 @@ def context_of(body: dict[str, Any], said: str | None = None, via: str | None = 
         said=said if said and len(said) <= _SAID_LIMIT else None,
         via=_id(via),
         place=_place(user_message, meta.get("message_id"), body.get("model")),
+        models=_models(user_message),
         branch_known="parentId" in user_message,
     )
 
@@ -246,9 +251,15 @@ def _place(user_message: dict[str, Any], message_id: Any, model: Any) -> int | N
     models, children = user_message.get("models"), user_message.get("childrenIds")
     if not isinstance(models, list) or not isinstance(children, list):
         return None
-    if len(children) <= len(models) and message_id in children:
-        return children.index(message_id) + 1
+    first = children[: len(models)]
+    if message_id in first:
+        return first.index(message_id) + 1
     return models.index(model) + 1 if model in models else None
+
+
+def _models(user_message: dict[str, Any]) -> int | None:
+    models = user_message.get("models")
+    return len(models) if isinstance(models, list) and models else None
 
 
 def pack(context: TurnContext, secret: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     [AGENT_MODE:INFO] persona switched [chat_id=… persona=writer previous=coder strategy=gpt-standard]
 
-Prompts, answers and keys are never logged, unless an admin turns the valve `debug` on for a pipeline.
+Prompts, answers and keys are never logged, unless an admin turns the valve `enable_debug` on for a pipeline.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ ROOT_LOGGER = "agent_mode"
 
 get_logger = structlog.stdlib.get_logger
 
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
 
 def configure(*, json: bool = False, debug: bool = False) -> None:
     """Sets up the package's logger; the loggers of the host and of other plug-ins stay as they are."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *_SHARED,
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -36,18 +37,26 @@ def configure(*, json: bool = False, debug: bool = False) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    render: Any = structlog.processors.JSONRenderer() if json else _line
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
-        )
-    )
+    handler.setFormatter(_formatter(json))
     logger = logging.getLogger(ROOT_LOGGER)
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
+
+
+def use_json(json: bool) -> None:
+    """Switches between JSON and text for the records that follow; nothing before `configure`."""
+    for handler in logging.getLogger(ROOT_LOGGER).handlers:
+        handler.setFormatter(_formatter(json))
+
+
+def _formatter(json: bool) -> logging.Formatter:
+    render: Any = structlog.processors.JSONRenderer() if json else _line
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+    )
 
 
 def _line(_logger: Any, _name: str, event: dict[str, Any]) -> str:

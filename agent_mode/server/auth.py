@@ -15,6 +15,10 @@ OPEN_PATHS = frozenset({"/", "/v1", "/healthz", "/readyz"})
 """Status routes; they tell that the server is up and nothing else."""
 
 
+class WrongKey(AuthenticationError):
+    """A key was sent, and it is not the connection key; it may be a user's own credential of Open WebUI."""
+
+
 def is_open(method: str, path: str, headers: Mapping[str, str]) -> bool:
     """Whether the route needs no key: a status route, or a browser's CORS preflight, which carries none."""
     preflight = method == "OPTIONS" and "access-control-request-method" in headers
@@ -32,7 +36,8 @@ def check(authorization: str | None, key: str, server: Any, *, page: bool = Fals
             that along with requests that other sites start, so only for what merely reads.
 
     Raises:
-        AuthenticationError: with the reason.
+        WrongKey: a bearer token was sent that is not the key.
+        AuthenticationError: anything else; with the reason.
     """
     if key == DEFAULT_KEY and not is_loopback(server[0] if server else None):
         raise AuthenticationError(
@@ -52,7 +57,7 @@ def check(authorization: str | None, key: str, server: Any, *, page: bool = Fals
             hint="Set the connection's authentication to Bearer: `Authorization: Bearer <key>`.",
         )
     if not hmac.compare_digest(token.strip().encode("latin-1", "replace"), key.encode()):
-        raise AuthenticationError(
+        raise WrongKey(
             "The key is not this server's connection key.",
             hint="Copy it from what ./start.sh prints, or from PIPELINES_API_KEY.",
         )

@@ -6,6 +6,10 @@ last one that stops closes it, so that a reload leaves nothing behind.
 
 from __future__ import annotations
 
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
 import anyio.to_thread
 
 from agent_mode.chat import browser
@@ -15,12 +19,24 @@ from agent_mode.observe import logs
 from agent_mode.server import upstream
 from agent_mode.server.layer import Layer
 from agent_mode.settings import Settings, get_settings
+from agent_mode.valves import PersonaValves
 
+if TYPE_CHECKING:
+    from agent_mode.server.stored_agents import StoredAgents
+
+FOLLOW_SECONDS = 1.0
+"""How soon a change of agents that the runtime has seen shows in the list of models."""
 THREADS = 1000
 """Threads that a server may use for synchronous pipes and routes: 40 (anyio's default) waiting chats must
 not make the model list wait."""
 
 log = logs.get_logger(__name__)
+
+
+class HasValves(Protocol):
+    """A personas pipeline; the server replaces its valves with every save."""
+
+    valves: PersonaValves
 
 
 class Host:
@@ -31,6 +47,9 @@ class Host:
         self._users = 0
         self._layer: Layer | None = None
         self._threads: float | None = None
+        self._agents: StoredAgents | None = None
+        self.manifolds: list[HasValves] = []
+        """The personas pipelines that are loaded."""
         self.filters = 0
         """How many filters of ours are loaded; they need the console model."""
         self.served = False
@@ -63,10 +82,12 @@ class Host:
             return
         settings = get_settings()
         logs.configure(json=settings.log_format == "json", debug=settings.debug)
-        self._runtime = await Runtime.open_whatever_happens(settings)
+        self._runtime = await Runtime.open_whatever_happens(settings, upstream.api_key())
         self._lift_thread_limit()
         if settings.layer == "on" and not self.served:
             self._install_layer(settings)
+        if settings.layer == "on" or self.served:
+            await self._open_agents(self._runtime)
 
     async def release(self) -> None:
         """One user less; the last closes the runtime and takes everything away."""
@@ -75,9 +96,57 @@ class Host:
             return
         self._remove_layer()
         self._restore_thread_limit()
+        if self._agents is not None:
+            self._agents.discard_all()
+            self._agents = None
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
+
+    async def sync_agents(self) -> None:
+        """Makes the models those of the store, at once; called after each change of agents.
+
+        Raises:
+            StoreError: the database failed; the models stay as they were.
+        """
+        if self._runtime is not None:
+            await self._runtime.agents.refresh(self._runtime.agent_store)
+        if self._agents is not None:
+            await self._agents.settle()
+
+    def has_pipeline(self, pipeline_id: str) -> bool:
+        """Whether a pipeline of this id was loaded from a file."""
+        return upstream.is_loaded(pipeline_id)
+
+    @property
+    def valves(self) -> PersonaValves:
+        """The valves of the personas pipeline, or the defaults where it is not loaded."""
+        return self.personas or PersonaValves.model_validate({})
+
+    @cached_property
+    def api(self) -> upstream.AsgiApp:
+        """Our REST API."""
+        # Made with the first request: on most servers it is never asked, and FastAPI takes its time.
+        from agent_mode.admin.api.app import make_app  # noqa: PLC0415
+
+        return make_app(self)
+
+    async def _open_agents(self, runtime: Runtime) -> None:
+        # Stored agents are pipelines, and those need this very host.
+        from agent_mode.server.stored_agents import StoredAgents  # noqa: PLC0415
+
+        self._agents = StoredAgents(runtime)
+        await self._agents.settle()
+        runtime.spawn(self._follow(self._agents))
+
+    async def _follow(self, agents: StoredAgents) -> None:
+        """Follows what other replicas change, and agent types that pipelines bring along."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                await agents.settle()
+            except Exception:  # noqa: BLE001  an agent type of others may raise anything
+                log.exception("the stored agents could not be brought up to date")
 
     def _install_layer(self, settings: Settings) -> None:
         def make(app: upstream.AsgiApp) -> Layer:
@@ -94,11 +163,20 @@ class Host:
             max_body=settings.max_body_mb * 2**20,
             ready=lambda: self.ready,
             page=self._page,
+            openwebui=lambda: self._runtime.openwebui if self._runtime is not None else None,
+            api=lambda: self.api,
         )
 
+    @property
+    def personas(self) -> PersonaValves | None:
+        """The valves of the personas pipeline; None where it is not loaded."""
+        return self.manifolds[-1].valves if self.manifolds else None
+
     def _page(self) -> str:
-        personas = self._runtime.personas.all() if self._runtime is not None else ()
-        return browser.page(personas, prefix="!", embedded=False)
+        """The browser of who can be called in the personas' own models."""
+        valves = self.personas or PersonaValves.model_validate({})
+        roster = self._runtime.rosters.offered(valves.models).by_key if self._runtime is not None else {}
+        return browser.page(tuple(roster.values()), prefix=valves.keyword_prefix, embedded=False)
 
     def _remove_layer(self) -> None:
         if self._layer is not None:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from agent_mode.admin.api.errors import error_json
 from agent_mode.chat.turn import Turn
-from agent_mode.errors import AuthenticationError, ConfigurationError, RequestError
+from agent_mode.errors import AgentModeError, AuthenticationError, ConfigurationError, RequestError
 from agent_mode.llm import failures
 from agent_mode.llm.client import HOP_HEADER
 from agent_mode.llm.sse import Facts
-from agent_mode.server import auth, streaming, upstream
-from agent_mode.server.native import NativePipeline
+from agent_mode.server import auth, callers, streaming, upstream
+from agent_mode.server.callers import SignedIn
+from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
+from agent_mode.tools.openwebui import OpenWebUIClient
 
 BROWSER_PATH = "/personas"
 """The persona browser as a page."""
@@ -26,7 +30,9 @@ BROWSER_PATH = "/personas"
 _CHAT_PATHS = frozenset({"/chat/completions", "/v1/chat/completions"})
 _MODEL_PATHS = frozenset({"/models", "/v1/models"})
 _FILTER_PATH = re.compile(r"(?:/v1)?/([^/]+)/filter/(inlet|outlet)")
-_VALVES_PATH = re.compile(r"(?:/v1)?/[^/]+/valves/update")
+_VALVES_PATH = re.compile(r"(?:/v1)?/([^/]+)/valves/update")
+_DELETE_PATHS = frozenset({"/pipelines/delete", "/v1/pipelines/delete"})
+_API_PREFIX = "/api/v1/"
 
 MAX_DEPTH = 100
 """How deeply a body may be nested: far more than any chat is, far less than what Python can write again."""
@@ -41,6 +47,8 @@ class Layer:
         max_body: largest body in bytes that is read.
         ready: whether chats can be answered.
         page: makes the persona browser.
+        openwebui: whom to ask about users who call with their own credential.
+        api: our REST API, made when it is first asked.
     """
 
     def __init__(
@@ -51,10 +59,14 @@ class Layer:
         max_body: int,
         ready: Callable[[], bool],
         page: Callable[[], str],
+        openwebui: Callable[[], OpenWebUIClient | None] = lambda: None,
+        api: Callable[[], upstream.AsgiApp] | None = None,
     ) -> None:
         self.app = app
         self._is_ready = ready
         self._page = page
+        self._openwebui = openwebui
+        self._api = api
         self._key = key
         self._max_body = max_body
 
@@ -70,23 +82,28 @@ class Layer:
         except AuthenticationError as error:
             asked = b'Basic realm="Agent Mode: the key is the password"'
             scheme = asked if scope["path"] == BROWSER_PATH else b"Bearer"
-            await send_error(send, error, ((b"www-authenticate", scheme),))
-        except RequestError as error:
-            await send_error(send, error)
+            await _refuse(scope, send, error, ((b"www-authenticate", scheme),))
+        except AgentModeError as error:
+            await _refuse(scope, send, error)
 
     async def _route(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
+        caller: SignedIn | None = None
         if not auth.is_open(method, path, headers):
             page = method == "GET" and path == BROWSER_PATH
-            auth.check(headers.get("authorization"), self._key, scope.get("server"), page=page)
+            caller = await callers.check(scope, headers, self._key, self._openwebui(), page=page)
+        if caller is not None:
+            scope = callers.with_key(scope, self._key)
         if method == "POST" and path in _CHAT_PATHS:
-            await self._chat(scope, headers, receive, send)
+            await self._chat(scope, headers, receive, send, caller)
         elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
             await self._filter(match[1], match[2], scope, receive, send)
-        elif method == "POST" and _VALVES_PATH.fullmatch(path):
-            raw = await self._read(receive)
-            _check_for_upstream(_json(raw))
-            await self.app(scope, _replay(raw, receive), send)
+        elif method == "POST" and (match := _VALVES_PATH.fullmatch(path)):
+            await self._valves(match[1], scope, receive, send)
+        elif method == "DELETE" and path in _DELETE_PATHS:
+            await self._delete(scope, receive, send)
+        elif path.startswith(_API_PREFIX) and self._api is not None and not auth.is_open(method, path, headers):
+            await self._rest(self._api(), scope, receive, send)
         elif method == "GET" and path in _MODEL_PATHS:
             await self._models(scope, receive, send)
         elif method == "GET" and path == BROWSER_PATH:
@@ -98,15 +115,22 @@ class Layer:
         else:
             await self.app(scope, receive, send)
 
-    async def _chat(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+    async def _chat(
+        self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send, caller: SignedIn | None
+    ) -> None:
         raw = await self._read(receive)
         body = _json(raw)
+        if caller is not None:
+            body = await caller.vouched(body)
         found = upstream.pipeline_of(body["model"]) if _has_model(body) else None
         if found is None or not isinstance(found[0], NativePipeline):
             _check_for_upstream(body)
-            await self.app(scope, _replay(raw, receive), send)
+            sent = raw if caller is None else json.dumps(body).encode()
+            await self.app(scope, _replay(sent, receive), send)
             return
         turn = Turn.parse(body, headers, secret=self._key)
+        if caller is not None:
+            turn = replace(turn, user=replace(turn.user, credential=caller.credential))
         if HOP_HEADER.lower() in headers:
             await send_error(send, failures.leads_back(turn.model))
             return
@@ -133,9 +157,38 @@ class Layer:
                 hint='Send {"body": {…}, "user": {…}}.',
                 field="body",
             )
-        if hook == "inlet":
-            body = await found[0].inlet(body, user)
+        pipeline = found[0]
+        body = await (pipeline.inlet(body, user) if hook == "inlet" else pipeline.outlet(body, user))
         await send_json(send, 200, body)
+
+    async def _valves(self, pipeline_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = await self._read(receive)
+        values = _json(raw)
+        _check_for_upstream(values)
+        found = upstream.pipeline_of(pipeline_id)
+        if found is None or not isinstance(found[0], KeptPipeline) or not isinstance(values, dict):
+            await self.app(scope, _replay(raw, receive), send)
+            return
+        await send_json(send, 200, await found[0].save_valves(values))
+
+    async def _delete(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = await self._read(receive)
+        form = _json(raw)
+        pipeline_id = form.get("id") if isinstance(form, dict) else None
+        found = upstream.pipeline_of(pipeline_id) if isinstance(pipeline_id, str) else None
+        if found is None or not isinstance(found[0], KeptPipeline):
+            _check_for_upstream(form)
+            await self.app(scope, _replay(raw, receive), send)
+            return
+        await found[0].disable()
+        detail = f"Pipeline {pipeline_id} deleted successfully"  # upstream's words
+        await send_json(send, 200, {"status": True, "detail": detail})
+
+    async def _rest(self, api: upstream.AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = await self._read(receive)
+        if raw:
+            _check_for_upstream(_json(raw))
+        await api(scope, _replay(raw, receive), send)
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Upstream's own list, with the tags and descriptions that Open WebUI shows."""
@@ -197,6 +250,15 @@ class Layer:
             parts.append(part)
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+async def _refuse(
+    scope: Scope, send: Send, error: AgentModeError, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    if scope["path"].startswith(_API_PREFIX):
+        await send_json(send, error.status, error_json(error), headers)
+    else:
+        await send_error(send, error, headers)
 
 
 def _has_model(body: Any) -> bool:

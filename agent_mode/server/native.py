@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from agent_mode.agents.engine import Event
@@ -31,6 +31,30 @@ class NativePipeline(ABC):
     async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
         """What Open WebUI calls before a chat request: returns the body to go on with. Never raises."""
 
+    async def outlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What Open WebUI calls when an answer is complete: returns the body to go on with. Never raises."""
+        return body
+
     @abstractmethod
     def model_extras(self, model: str) -> dict[str, Any]:
         """What to add to the model's entry in `/models`."""
+
+
+class KeptPipeline(NativePipeline):
+    """A pipeline without a file: what Open WebUI's Pipelines tab changes of it goes to the store."""
+
+    @abstractmethod
+    async def save_valves(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Saves the form and returns the valves as the form shows them.
+
+        Raises:
+            AgentModeError: they could not be saved.
+        """
+
+    @abstractmethod
+    async def disable(self) -> None:
+        """Does what the tab calls delete: it is no model any more, and nothing of it is lost.
+
+        Raises:
+            AgentModeError: it could not be done.
+        """

@@ -8,24 +8,27 @@ from typing import Any
 
 from agent_mode.agents import selector
 from agent_mode.agents.engine import Event
-from agent_mode.chat import hotswap
+from agent_mode.chat import columns, hotswap
+from agent_mode.chat.catalogues import Catalogues
 from agent_mode.chat.commands import message_text
 from agent_mode.chat.conversation import AUTO_KEY, AUTO_NAME, respond
-from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.runtime import Runtime, seed
 from agent_mode.chat.turn import CONTEXT_KEY, Turn, context_of, pack
-from agent_mode.errors import AgentModeError, RequestError
+from agent_mode.errors import AgentModeError, RequestError, StoreError
 from agent_mode.llm.sse import Facts
+from agent_mode.observe import logs
 from agent_mode.server import pipe, upstream
 from agent_mode.server.host import host
 from agent_mode.server.native import NativePipeline
 from agent_mode.store.backups import BackupPolicy
 from agent_mode.store.versions import Keep
+from agent_mode.tools.runner import TOOL_RUNNER_KEY, TOOL_RUNNER_NAME
 from agent_mode.valves import HotswapValves, PersonaValves, Valves
 
 log = logging.getLogger(__name__)
 
 
-class AgentPipeline(NativePipeline):
+class OwnPipeline(NativePipeline):
     """A pipeline of ours: starts the shared runtime, leaves the chat's context, answers turns."""
 
     Valves: type[Any] = Valves
@@ -64,6 +67,15 @@ class AgentPipeline(NativePipeline):
         body[CONTEXT_KEY] = pack(context_of(body, said), upstream.api_key())
         return body
 
+    async def outlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Takes note of a finished answer in a chat with several models; changes nothing."""
+        if host.ready:
+            try:
+                await columns.note_outlet(host.runtime, body)
+            except Exception:  # whatever it is, the answer is complete and stays as it is
+                log.exception("An answer was not noted.")
+        return body
+
     def pipe(
         self, user_message: str, model_id: str, messages: list[dict[str, Any]], body: dict[str, Any]
     ) -> dict[str, Any] | Iterator[str]:
@@ -78,7 +90,7 @@ class AgentPipeline(NativePipeline):
         return {}
 
 
-class PersonaManifold(AgentPipeline):
+class PersonaManifold(OwnPipeline):
     """Every persona a model."""
 
     Valves: type[Any] = PersonaValves
@@ -90,6 +102,15 @@ class PersonaManifold(AgentPipeline):
         self.name = ""
         self._listed: tuple[Any, list[dict[str, str]]] = (None, [])
 
+    async def on_startup(self) -> None:
+        await super().on_startup()
+        host.manifolds.append(self)
+
+    async def on_shutdown(self) -> None:
+        if self in host.manifolds:
+            host.manifolds.remove(self)
+        await super().on_shutdown()
+
     def pipelines(self) -> list[dict[str, str]]:
         """The models, as the server lists them. It asks on every request, so the list is kept."""
         if not host.ready:
@@ -97,11 +118,13 @@ class PersonaManifold(AgentPipeline):
         roster = host.runtime.rosters.offered(self.valves.models)
         known = (roster, host.filters)
         if self._listed[0] != known:
-            models = [{"id": p.key, "name": p.display_name} for p in roster.by_key.values()]
+            models = [{"id": p.key, "name": p.display_name} for p in roster.personas]
             if selector.is_available():
                 models.append({"id": AUTO_KEY, "name": AUTO_NAME})
             if host.filters:
                 models.append({"id": hotswap.CONSOLE_KEY, "name": hotswap.CONSOLE_NAME})
+            if host.runtime.openwebui.known:
+                models.append({"id": TOOL_RUNNER_KEY, "name": TOOL_RUNNER_NAME})
             self._listed = (known, models)
         return self._listed[1]
 
@@ -112,6 +135,9 @@ class PersonaManifold(AgentPipeline):
         """Tag and description, as Open WebUI 0.12 reads them (`tags`, `info.meta.description`)."""
         if model == hotswap.CONSOLE_KEY:
             description = "Answers commands that are typed in other models. No need to pick it."
+            return {"info": {"meta": {"hidden": True, "description": description}}}
+        if model == TOOL_RUNNER_KEY:
+            description = "Lets Open WebUI call tools for agents. No need to pick it."
             return {"info": {"meta": {"hidden": True, "description": description}}}
         if model == AUTO_KEY:
             description = "Reads your first message and lets the persona answer that fits it best."
@@ -125,7 +151,7 @@ class PersonaManifold(AgentPipeline):
         }
 
 
-class HotswapFilter(AgentPipeline):
+class HotswapFilter(OwnPipeline):
     """The `!commands` on every model of Open WebUI."""
 
     Valves: type[Any] = HotswapValves
@@ -135,22 +161,45 @@ class HotswapFilter(AgentPipeline):
         super().__init__()
         self.type = "filter"
         self.name = "Agent Mode: commands on any model"
+        self._catalogues: Catalogues | None = None
 
     async def on_startup(self) -> None:
         await super().on_startup()
         host.filters += 1
         await self.on_valves_updated()
+        if host.ready and not self.valves.protect_custom_personas:
+            # The store was seeded before there were valves.
+            host.runtime.spawn(self._seed_again(host.runtime))
 
     async def on_valves_updated(self) -> None:
-        """Called by the server after a save; the store follows these valves at once."""
-        if host.ready:
-            v, runtime = self.valves, host.runtime
-            runtime.persona_store.keep = Keep(v.enable_persona_versioning, v.version_history_limit)
-            runtime.backups.policy = BackupPolicy(v.enable_automatic_backups, v.max_backup_files)
+        """Called by the server after a save; store, backups, catalogues and log follow at once."""
+        if not host.ready:
+            return
+        v, runtime = self.valves, host.runtime
+        runtime.persona_store.keep = Keep(v.enable_persona_versioning, v.version_history_limit)
+        runtime.persona_store.protect = v.protect_custom_personas
+        runtime.backups.policy = BackupPolicy(v.enable_automatic_backups, v.max_backup_files)
+        usual = runtime.settings.log_format == "json"
+        logs.use_json({"on": True, "off": False}.get(v.enable_structured_logging, usual))
+        if self._catalogues is None:
+            self._catalogues = Catalogues(runtime)
+        self._catalogues.switch(on=v.auto_download_personas)
 
     async def on_shutdown(self) -> None:
         host.filters -= self._started
+        if self._catalogues is not None:
+            self._catalogues.switch(on=False)
+            self._catalogues = None
+        if host.ready:
+            logs.use_json(host.runtime.settings.log_format == "json")
         await super().on_shutdown()
+
+    async def _seed_again(self, runtime: Runtime) -> None:
+        try:
+            await seed(runtime.settings, runtime.persona_store)
+            await runtime.personas.refresh(runtime.persona_store)
+        except StoreError as error:
+            log.warning("personas not seeded: %s", error)
 
     async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
         """Writes the persona into the request. A failure leaves the chat as it was."""
@@ -162,12 +211,28 @@ class HotswapFilter(AgentPipeline):
         if isinstance(_pipeline(hotswap.base_of(body)), NativePipeline):
             # A workspace model on one of ours: its inlet is not called, so its context comes from here.
             return await super().inlet(body, user)
-        call = hotswap.Call(body, user or {}, upstream.api_key())
+        call = hotswap.Call(body, user or {}, upstream.api_key(), self._features())
         try:
             return await hotswap.rewrite(host.runtime, call, self.valves)
         except Exception:  # whatever it is, it must not cost the user the chat
             log.exception("The filter failed; the chat goes on as it came.")
             return body
+
+    def _features(self) -> dict[str, bool]:
+        """What there is on this server, for other filters."""
+        personas = host.personas
+        return {
+            "per_model": True,
+            "sequences": personas is not None,
+            "stream_switching": personas is not None and personas.enable_stream_switching,
+            "multi": personas is not None,
+            "auto": personas is not None and selector.is_available(),
+            "browser": personas is not None,
+            "suggestions": personas is not None and personas.enable_suggestions,
+            "persistent_persona": self.valves.persistent_persona,
+            "versioning": self.valves.enable_persona_versioning,
+            "backups": self.valves.enable_automatic_backups,
+        }
 
     def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
         raise RequestError("A filter is no model.", hint="Pick another model.", field="model")

@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from agent_mode.agents.engine import Completion, Event, Failure, Text
+from agent_mode.agents.engine import Chunks, Completion, Event, Failure, Image, Text, ToolCalls, Usage
 from agent_mode.agents.runs import Runs
-from agent_mode.chat.events import DONE, StreamEncoder, completion, error_body
+from agent_mode.chat.events import DONE, StreamEncoder, completion, error_body, picture
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RunCancelled
+from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.llm.sse import Facts
 
 Scope = MutableMapping[str, Any]
@@ -46,7 +47,7 @@ async def answer(
     """
     task = asyncio.current_task()
     assert task is not None
-    runs.add(task, leased=False)
+    run = runs.add(task, leased=False)
     gone = False
 
     async def watch() -> None:
@@ -64,7 +65,7 @@ async def answer(
     except asyncio.CancelledError:
         task.uncancel()
         if not gone:
-            await response.break_off(cut_off())
+            await response.break_off(stopped() if run.stopped else cut_off())
     finally:
         watcher.cancel()
 
@@ -133,6 +134,11 @@ def cut_off() -> RunCancelled:
     )
 
 
+def stopped() -> RunCancelled:
+    """What a client is told when somebody else stopped its run."""
+    return RunCancelled("The run was stopped.", hint="Ask again to start anew.")
+
+
 class _Pulse:
     """Sends blocks, and a heartbeat when nothing was sent for a while. One timer a stream, none a chunk.
 
@@ -188,18 +194,28 @@ async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, 
     Raises:
         AgentModeError: the run failed.
     """
-    text = ""
+    whole = Assembly()
+    usage: dict[str, Any] | None = None
     async for event in events:
         match event:
             case Completion(data):
                 return data
             case Text(content):
-                text += content
+                whole.text += content
+            case Chunks(data):
+                for chunk in chunks_of(data):
+                    whole.add(chunk)
+            case Image():
+                whole.text += picture(event)
+            case ToolCalls(calls):
+                return completion(model, whole.text, calls)
+            case Usage(totals):
+                usage = totals
             case Failure(error):
                 raise error
             case _:
                 pass
-    return completion(model, text)
+    return completion(model, whole.text, usage=usage)
 
 
 async def send_json(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +83,104 @@ def pipeline_of(model_id: str) -> tuple[Any, str] | None:
     if manifold is None or not sub_id or getattr(manifold, "type", None) != "manifold":
         return None
     return manifold, sub_id
+
+
+class _Table(dict[str, Any]):
+    """A table of upstream's in which our entries outlast its reloads.
+
+    Upstream loops over its tables and awaits in between; a loop sees the entries as they were when it began.
+    """
+
+    def __init__(self, loaded: Mapping[str, Any]) -> None:
+        super().__init__(loaded)
+        self.kept: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plain())
+
+    def keys(self) -> Any:
+        return self.plain().keys()
+
+    def values(self) -> Any:
+        return self.plain().values()
+
+    def items(self) -> Any:
+        return self.plain().items()
+
+    def clear(self) -> None:
+        super().clear()
+        self.update(self.kept)
+
+    def plain(self) -> dict[str, Any]:
+        """A copy as Python's own dictionary."""
+        # Not dict(self): that would ask keys(), and so come back here.
+        return dict(super().items())
+
+    def keep(self, key: str, value: Any) -> None:
+        if not self.is_loaded(key):
+            self[key] = value
+        self.kept[key] = value
+
+    def discard(self, key: str) -> None:
+        if not self.is_loaded(key):
+            self.pop(key, None)
+        self.kept.pop(key, None)
+
+    def is_loaded(self, key: str) -> bool:
+        """Whether the entry comes from a file of upstream's."""
+        return key in self and (key not in self.kept or self[key] is not self.kept[key])
+
+
+_TABLES = ("PIPELINE_MODULES", "PIPELINE_NAMES")
+
+
+def keep(pipeline_id: str, pipeline: Any) -> None:
+    """Adds a pipeline that has no file. It stays until `discard`, whatever is loaded anew meanwhile.
+
+    A loaded pipeline of the same id goes before it.
+    """
+    module = _module()
+    if module is None:
+        return
+    for name, value in zip(_TABLES, (pipeline, _Name(pipeline_id)), strict=True):
+        table = getattr(module, name)
+        if not isinstance(table, _Table):
+            table = _Table(table)
+            setattr(module, name, table)
+        table.keep(pipeline_id, value)
+
+
+def discard(pipeline_id: str) -> None:
+    """Takes away what was kept under this id. A chat that it answers goes on."""
+    for table in _own_tables().values():
+        table.discard(pipeline_id)
+
+
+def discard_all() -> None:
+    """Takes away everything that was kept, and leaves upstream with tables of its own kind."""
+    for name, table in _own_tables().items():
+        for key in list(table.kept):
+            table.discard(key)
+        setattr(_module(), name, table.plain())
+
+
+def is_loaded(pipeline_id: str) -> bool:
+    """Whether a pipeline of this id was loaded from a file."""
+    module = _module()
+    table = module.PIPELINE_MODULES if module is not None else {}
+    return table.is_loaded(pipeline_id) if isinstance(table, _Table) else pipeline_id in table
+
+
+class _Name(str):
+    """A name that is told from an equal one of upstream's."""
+
+    __slots__ = ()
+
+
+def _own_tables() -> dict[str, _Table]:
+    module = _module()
+    tables = {name: getattr(module, name) for name in _TABLES} if module is not None else {}
+    return {name: table for name, table in tables.items() if isinstance(table, _Table)}
 
 
 def wrap(make: Callable[[AsgiApp], AsgiApp]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from agent_mode.observe.hooks import PersonaChanged, hooks
@@ -24,6 +25,7 @@ class PersonaBook:
 
     def __init__(self) -> None:
         self._page = _Page()
+        self._refreshing = asyncio.Lock()  # of two at a time, the slower one would bring the older page
 
     def get(self, key: str) -> Persona | None:
         """The enabled persona with this key."""
@@ -61,10 +63,11 @@ class PersonaBook:
         Raises:
             StoreError: the database failed; the book stays as it was.
         """
-        if await store.revision() == self.version:
-            return False
-        before = self._page.by_key
-        await self.load(store)
+        async with self._refreshing:
+            if await store.revision() == self.version:
+                return False
+            before = self._page.by_key
+            await self.load(store)
         _tell(before, self._page.by_key)
         return True
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from agent_mode.store import revisions
 from agent_mode.store.forms import PersonaForm, content, content_hash
 from agent_mode.store.tables import PERSONAS_REVISION
 from agent_mode.store.tables import persona as table
-from agent_mode.store.tables import revision as revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,12 @@ class Persona:
 
 async def lock(connection: AsyncConnection) -> None:
     """Be the only writer of personas until the end of the transaction."""
-    # All writers pass through this row, so that of two processes the second sees what the first wrote.
-    query = select(revisions.c.number).where(revisions.c.name == PERSONAS_REVISION)
-    await connection.execute(query.with_for_update())
+    await revisions.lock(connection, PERSONAS_REVISION)
 
 
 async def bump(connection: AsyncConnection) -> None:
     """Tell all processes that personas changed."""
-    change = update(revisions).where(revisions.c.name == PERSONAS_REVISION)
-    await connection.execute(change.values(number=revisions.c.number + 1))
+    await revisions.bump(connection, PERSONAS_REVISION)
 
 
 async def read_all(connection: AsyncConnection) -> dict[str, Persona]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.store import persona_rows as rows
-from agent_mode.store import versions
+from agent_mode.store import revisions, versions
 from agent_mode.store.db import Database
 from agent_mode.store.forms import RESERVED_KEYS, PersonaForm, content_hash
 from agent_mode.store.persona_rows import Persona
 from agent_mode.store.restoring import RestorePlan, form_of, plan
 from agent_mode.store.tables import PERSONAS_REVISION
-from agent_mode.store.tables import revision as revisions
 from agent_mode.store.versions import Keep, Note, Version
 
 __all__ = [
@@ -42,6 +40,32 @@ class SeedReport:
     protected: tuple[str, ...] = ()
     """Left alone: the user edited it, or has a persona of their own under this key."""
     unchanged: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    """Would have been protected, and was not to be; a version and a backup hold what was there."""
+
+
+Outcome = Literal["added", "updated", "protected", "unchanged", "replaced"]
+
+
+def outcome_of_seeding(form: PersonaForm, known: Persona | None, *, protect: bool) -> Outcome:
+    """What seeding does with one persona of a catalogue.
+
+    Args:
+        form: the persona in the catalogue.
+        known: the one in the store.
+        protect: whether what the user edited or made stays.
+    """
+    if known is None:
+        return "added"
+    same = known.content_hash == content_hash(form)
+    if known.origin == "custom":
+        return "protected" if protect else "replaced"
+    if same and not known.edited:
+        return "unchanged"
+    # An edit that the catalogue has caught up with is no edit any more.
+    if known.edited and not same:
+        return "protected" if protect else "replaced"
+    return "updated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +87,16 @@ class PersonaStore:
     Attributes:
         before_destructive: awaited with a reason before anything is lost or replaced in bulk, outside of any
             transaction; what it raises stops the change.
+        before_replacing: the same, where a catalogue replaces what a user wrote.
+        protect: whether catalogues leave alone what a user wrote; may be replaced at any time.
     """
 
     def __init__(self, db: Database, keep: Keep | None = None) -> None:
         self._db = db
         self.keep = keep or Keep()
         self.before_destructive: Callable[[str], Awaitable[object]] | None = None
+        self.before_replacing: Callable[[str], Awaitable[object]] | None = None
+        self.protect = True
 
     async def all(self) -> list[Persona]:
         """All personas, the disabled ones too, by category, then by name."""
@@ -84,9 +112,8 @@ class PersonaStore:
 
     async def revision(self) -> int:
         """A number that grows with every write of personas, by whichever process."""
-        query = select(revisions.c.number).where(revisions.c.name == PERSONAS_REVISION)
         async with self._db.read() as connection:
-            return (await connection.execute(query)).scalar_one()
+            return await revisions.number(connection, PERSONAS_REVISION)
 
     async def save(
         self, form: PersonaForm, *, author: str = "system", message: str = "", expected: int | None = None
@@ -152,16 +179,29 @@ class PersonaStore:
         """Bring the shipped catalogue into the database, in one transaction.
 
         New personas are added and those the user left alone are updated; whether one is enabled stays as it
-        is. What the user edited or made is protected. A second call with the same forms writes nothing.
+        is. What the user edited or made is protected, unless `protect` is off: then it is backed up and
+        replaced. A second call with the same forms writes nothing.
         """
-        done: dict[str, list[str]] = {"added": [], "updated": [], "protected": [], "unchanged": []}
+        if not self.protect and self.before_replacing is not None:
+            replaced = (await self.preview_seeding(forms)).replaced
+            if replaced:
+                await self.before_replacing(f"before a catalogue replaces {len(replaced)} personas")
+        done = _outcomes()
         async with self._db.begin() as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
             for form in {form.key: form for form in forms}.values():
                 done[await self._seed_one(connection, form, known.get(form.key))].append(form.key)
-            if done["added"] or done["updated"]:
+            if done["added"] or done["updated"] or done["replaced"]:
                 await rows.bump(connection)
+        return SeedReport(**{step: tuple(keys) for step, keys in done.items()})
+
+    async def preview_seeding(self, forms: Iterable[PersonaForm]) -> SeedReport:
+        """What `seed` would do now; writes nothing."""
+        known = {persona.key: persona for persona in await self.all()}
+        done = _outcomes()
+        for form in {form.key: form for form in forms}.values():
+            done[outcome_of_seeding(form, known.get(form.key), protect=self.protect)].append(form.key)
         return SeedReport(**{step: tuple(keys) for step, keys in done.items()})
 
     async def history(self, key: str) -> list[Version]:
@@ -249,21 +289,17 @@ class PersonaStore:
         await self._put(connection, form, known, note, enabled=form.enabled)
         return "updated" if known else "created"
 
-    async def _seed_one(self, connection: AsyncConnection, form: PersonaForm, known: Persona | None) -> str:
-        shipped_hash = content_hash(form)
-        origin = {"origin": "shipped", "shipped_hash": shipped_hash}
-        if known is None:
-            await self._put(connection, form, None, Note("catalogue", "added"), **origin)
-            return "added"
-        if known.origin == "custom":
-            return "protected"
-        if known.content_hash == known.shipped_hash == shipped_hash:
-            return "unchanged"
-        # An edit that the catalogue has caught up with is no edit any more.
-        if known.edited and known.content_hash != shipped_hash:
-            return "protected"
-        await self._put(connection, form, known, Note("catalogue", "updated"), **origin)
-        return "updated"
+    async def _seed_one(
+        self, connection: AsyncConnection, form: PersonaForm, known: Persona | None
+    ) -> Outcome:
+        outcome = outcome_of_seeding(form, known, protect=self.protect)
+        if outcome in ("added", "updated", "replaced"):
+            origin = {"origin": "shipped", "shipped_hash": content_hash(form)}
+            await rows.put(connection, form, known, **origin)
+            # What somebody wrote is never lost, also where versions are off.
+            keep = replace(self.keep, versioning=True) if outcome == "replaced" else self.keep
+            await versions.record(connection, keep, known, form, Note("catalogue", outcome))
+        return outcome
 
     async def _remove(self, connection: AsyncConnection, known: Persona) -> None:
         await versions.record(connection, self.keep, None, known, versions.FIRST_SEEN)
@@ -271,6 +307,10 @@ class PersonaStore:
             await rows.remove(connection, known.key)
         else:
             await rows.change(connection, known.key, enabled=False)
+
+
+def _outcomes() -> dict[Outcome, list[str]]:
+    return {outcome: [] for outcome in get_args(Outcome)}
 
 
 def _is_gone(persona: Persona | None) -> bool:

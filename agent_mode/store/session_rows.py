@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,13 +9,9 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from agent_mode.errors import StoreError
 from agent_mode.store import tables
 from agent_mode.store.db import Database
-from agent_mode.store.failures import DATA_REFUSED
 from agent_mode.store.session_records import Answer, Session, Switch
-
-log = logging.getLogger(__name__)
 
 
 def answer_from(row: Row[Any]) -> Answer:
@@ -31,23 +26,14 @@ def session_from(row: Row[Any]) -> Session:
 
 
 async def write(db: Database, entries: Sequence[Answer | Session]) -> None:
-    """Insert or overwrite, all in one transaction; an entry that the database refuses is logged and left out.
+    """Insert or overwrite, all in one transaction.
 
     Raises:
-        StoreError: the database failed; nothing was written, or only a part of it.
+        StoreError: the database failed; nothing was written.
     """
-    try:
-        async with db.begin() as connection:
-            await _upsert_answers(db, connection, [entry for entry in entries if isinstance(entry, Answer)])
-            await _upsert_sessions(db, connection, [entry for entry in entries if isinstance(entry, Session)])
-    except StoreError as error:
-        if error.code != DATA_REFUSED:
-            raise
-        if len(entries) == 1:
-            log.warning("A %s was not stored. %s", type(entries[0]).__name__.lower(), error)
-            return
-        for entry in entries:
-            await write(db, [entry])
+    async with db.begin() as connection:
+        await _upsert_answers(db, connection, [entry for entry in entries if isinstance(entry, Answer)])
+        await _upsert_sessions(db, connection, [entry for entry in entries if isinstance(entry, Session)])
 
 
 async def _upsert_answers(db: Database, connection: AsyncConnection, answers: Iterable[Answer]) -> None:

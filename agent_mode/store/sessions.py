@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, delete, select
 
@@ -16,7 +17,7 @@ from agent_mode.errors import StoreError
 from agent_mode.store.db import Database
 from agent_mode.store.memory import Recent
 from agent_mode.store.session_records import STRANGER, Answer, Session, Switch, is_temporary, storable
-from agent_mode.store.session_rows import answer_from, session_from
+from agent_mode.store.session_rows import answer_from, session_from, write
 from agent_mode.store.tables import answer as answers
 from agent_mode.store.tables import session as sessions
 from agent_mode.store.write_behind import Outage, WriteBehind
@@ -24,6 +25,8 @@ from agent_mode.store.write_behind import Outage, WriteBehind
 __all__ = ["STRANGER", "Answer", "Session", "SessionStore", "Switch"]
 
 log = logging.getLogger(__name__)
+
+_Entry = TypeVar("_Entry", Answer, Session)
 
 LOOKUP_SECONDS = 2.0
 """How long a chat waits for the database; after it, memory alone answers. The first lookup of an outage
@@ -55,7 +58,9 @@ class SessionStore:
         self._db = db
         self._history_limit = history_limit
         self._outage = Outage()  # of lookups: a full disk, for example, stops writes alone
-        self._writer = WriteBehind(db, limit=memory_limit, pause=flush_seconds)
+        self._writer: WriteBehind[tuple[type, str], Answer | Session] = WriteBehind(
+            partial(write, db), _place, noun="session", limit=memory_limit, pause=flush_seconds
+        )
         self._answers: Recent[str, Answer] = Recent(memory_limit)
         self._siblings: Recent[tuple[str, str], Answer] = Recent(memory_limit)
         self._sessions: Recent[str, Session] = Recent(memory_limit)
@@ -65,7 +70,7 @@ class SessionStore:
         """Who wrote the assistant message; None if it was none of our agents, or for None."""
         if message_id is None or not storable(message_id):
             return None
-        known = self._answers.get(message_id) or self._writer.answer(message_id)
+        known = self._answers.get(message_id) or self._waiting(Answer, message_id)
         if known is not None:
             return known
         row = await self._one(select(answers).where(answers.c.message_id == message_id), "answer", message_id)
@@ -96,11 +101,11 @@ class SessionStore:
         """The session of the chat."""
         if not storable(chat_id):
             return None
-        known = self._writer.session(chat_id) or self._sessions.get(chat_id)
+        known = self._waiting(Session, chat_id) or self._sessions.get(chat_id)
         if is_temporary(chat_id) or (known is not None and not self._db.shared):
             return known
         row = await self._one(select(sessions).where(sessions.c.chat_id == chat_id), "session", chat_id)
-        waiting = self._writer.session(chat_id)
+        waiting = self._waiting(Session, chat_id)
         if row is None or waiting is not None:
             return waiting or known
         self._sessions.put(chat_id, found := session_from(row))
@@ -147,6 +152,11 @@ class SessionStore:
         self._sessions.drop_where(lambda session: session.updated_at < oldest)
         return old_answers.rowcount + old_sessions.rowcount
 
+    def _waiting(self, kind: type[_Entry], entry_id: str) -> _Entry | None:
+        """What still waits to be written."""
+        entry = self._writer.get((kind, entry_id))
+        return entry if isinstance(entry, kind) else None
+
     def _remember_answer(self, answer: Answer) -> None:
         if _sound(answer.message_id, answer.chat_id, answer.agent, answer.ui_agent):
             answer = replace(
@@ -192,6 +202,10 @@ class SessionStore:
             return rows[0]
         self._misses.put(place, time.monotonic())
         return None
+
+
+def _place(entry: Answer | Session) -> tuple[type, str]:
+    return type(entry), entry.message_id if isinstance(entry, Answer) else entry.chat_id
 
 
 def _sound(*ids: str) -> bool:

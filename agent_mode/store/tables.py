@@ -26,6 +26,8 @@ ID_LIMIT = 255
 
 PERSONAS_REVISION = "personas"
 """Name of the row in `revision` that counts the writes of personas; the first migration makes it."""
+AGENTS_REVISION = "agents"
+"""The same for agents; the fourth migration makes it."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -116,4 +118,97 @@ user_settings = Table(
     Column("user_id", String(ID_LIMIT), primary_key=True),
     Column("settings", JSON, nullable=False),
     Column("updated_at", UTCDateTime, nullable=False),
+)
+
+agent = Table(
+    "agent",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("agent_type", String(64), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("access", String(16), nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("content_hash", String(64), nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("updated_at", UTCDateTime, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("search", Text, nullable=False),
+    # The large ones at the end: SQLite reads through all that stands before a column.
+    Column("description", Text, nullable=False),
+    Column("valves", JSON, nullable=False),
+    Column("definition", JSON, nullable=False),
+)
+
+agent_version = Table(
+    "agent_version",
+    metadata,
+    # No foreign key, as with personas: the history outlives the agent.
+    Column("agent_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("content_hash", String(64), nullable=False),
+    Column("author", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("content", JSON, nullable=False),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", String(ID_LIMIT), primary_key=True),
+    Column("parent_id", String(ID_LIMIT)),
+    Column("agent", String(ID_LIMIT), nullable=False),
+    Column("agent_type", String(64), nullable=False),
+    Column("user_id", String(ID_LIMIT)),
+    Column("chat_id", String(ID_LIMIT)),
+    Column("message_id", String(ID_LIMIT)),
+    Column("state", String(16), nullable=False),
+    Column("started_at", UTCDateTime, nullable=False, index=True),
+    Column("ended_at", UTCDateTime),
+    Column("duration_ms", BigInteger),
+    Column("steps", Integer, nullable=False),
+    Column("model", Text),
+    Column("usage", JSON, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("tool_calls", JSON, nullable=False),
+    Column("trace", Text),
+    # Each list is shown newest first, so each of them is an index in that order.
+    *(
+        Index(f"ix_run_{column}_started_at", column, "started_at")
+        for column in ("parent_id", "agent", "user_id", "chat_id", "state")
+    ),
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("run_id", String(ID_LIMIT), primary_key=True),
+    Column("agent", String(ID_LIMIT), nullable=False),
+    Column("user_id", String(ID_LIMIT)),
+    Column("chat_id", String(ID_LIMIT)),
+    Column("created_at", UTCDateTime, nullable=False, index=True),
+    Column("state", JSON, nullable=False),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("user_id", String(ID_LIMIT), primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("updated_at", UTCDateTime, nullable=False),
+)
+
+reply = Table(
+    "reply",
+    metadata,
+    Column("message_id", String(ID_LIMIT), primary_key=True),
+    Column("chat_id", String(ID_LIMIT), nullable=False, index=True),
+    Column("user_message_id", String(ID_LIMIT), nullable=False),
+    Column("parent_id", String(ID_LIMIT)),
+    Column("place", Integer, nullable=False),
+    Column("model", String(ID_LIMIT), nullable=False),
+    Column("text", Text),
+    Column("at", UTCDateTime, nullable=False, index=True),
 )

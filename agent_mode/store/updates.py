@@ -1,13 +1,11 @@
 """Updates of the persona catalogue from elsewhere: fetch, look, apply; off unless sources are configured.
 
     source = Source.parse("https://example.org/personas.json#sha256=…")
-    data = await download(source)
-    forms = parse(data)
-    plan = await preview(store, forms)   # what would happen
-    await apply(store, forms)
-    await keep(source, data, folder)     # for the next start
+    plan = await take_over(store, source, folder, accept, dry=True)   # what would happen
+    await take_over(store, source, folder, accept, dry=False)         # keeps the file for the next start
 
-What the user edited or made is protected, as with the shipped catalogue. A file of this kind looks like
+What the user edited or made is protected, as with the shipped catalogue (`PersonaStore.protect`). A file of
+this kind looks like
 
     {"format": "agent-mode-personas", "version": 1, "personas": [{"key": "coder", "name": …}, …]}
 
@@ -21,7 +19,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +29,8 @@ from pydantic import BaseModel, ValidationError
 from agent_mode.errors import CatalogueError, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.download import SIZE_LIMIT, Network, Source, download, is_public
-from agent_mode.store.forms import PersonaForm, content_hash, problems
-from agent_mode.store.personas import Persona, PersonaStore, SeedReport
+from agent_mode.store.forms import PersonaForm, problems
+from agent_mode.store.personas import PersonaStore, SeedReport
 
 __all__ = [
     "SIZE_LIMIT",
@@ -45,6 +43,7 @@ __all__ = [
     "kept",
     "parse",
     "preview",
+    "take_over",
 ]
 
 log = get_logger(__name__)
@@ -86,11 +85,7 @@ async def preview(store: PersonaStore, forms: Iterable[PersonaForm]) -> SeedRepo
     Raises:
         StoreError: the database failed.
     """
-    known = {persona.key: persona for persona in await store.all()}
-    plan: dict[str, list[str]] = {"added": [], "updated": [], "protected": [], "unchanged": []}
-    for form in forms:
-        plan[_outcome(form, known.get(form.key))].append(form.key)
-    return SeedReport(**{outcome: tuple(keys) for outcome, keys in plan.items()})
+    return await store.preview_seeding(forms)
 
 
 async def apply(store: PersonaStore, forms: Sequence[PersonaForm]) -> SeedReport:
@@ -104,16 +99,31 @@ async def apply(store: PersonaStore, forms: Sequence[PersonaForm]) -> SeedReport
     return await store.seed(forms)
 
 
-def _outcome(form: PersonaForm, known: Persona | None) -> str:
-    # The rules of `PersonaStore.seed`; a test holds the two together.
-    if known is None:
-        return "added"
-    if known.origin == "custom":
-        return "protected"
-    offered = content_hash(form)
-    if known.content_hash == known.shipped_hash == offered:
-        return "unchanged"
-    return "protected" if known.edited and known.content_hash != offered else "updated"
+async def take_over(
+    store: PersonaStore, source: Source, folder: Path, accept: Callable[[PersonaForm], bool], *, dry: bool
+) -> SeedReport:
+    """Applies one source and keeps its file; what is kept already is not downloaded again.
+
+    Args:
+        store: the personas.
+        source: where the catalogue is.
+        folder: where applied catalogues are kept.
+        accept: whether a persona of it may be taken over.
+        dry: only say what would happen.
+
+    Raises:
+        CatalogueError: the file cannot be had or used; nothing was changed.
+        StoreError: the database, the backup or the folder failed.
+    """
+    data = await _kept_data(source, folder)
+    if data is None:
+        data = await download(source)
+    forms = [form for form in parse(data) if accept(form)]
+    if dry:
+        return await preview(store, forms)
+    report = await apply(store, forms)
+    await keep(source, data, folder)
+    return report
 
 
 async def keep(source: Source, data: bytes, folder: Path) -> None:
@@ -149,21 +159,31 @@ async def kept(sources: Iterable[Source], folder: Path) -> list[PersonaForm]:
     """The personas of the kept files of these sources, in their order; a damaged file is left out."""
     forms: list[PersonaForm] = []
     for source in sources:
-        try:
-            async with aiofiles.open(_path(source, folder), "rb") as file:
-                data = await file.read(SIZE_LIMIT + 1)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            log.warning("kept catalogue cannot be read", file=_path(source, folder), reason=error.strerror)
+        data = await _kept_data(source, folder)
+        if data is None:
             continue
         try:
-            if hashlib.sha256(data).hexdigest() != source.sha256:
-                raise _complaint("it was changed on this disk", "file")
             forms += parse(data)
         except CatalogueError as error:
             log.warning("kept catalogue left out", file=_path(source, folder), reason=error.message)
     return forms
+
+
+async def _kept_data(source: Source, folder: Path) -> bytes | None:
+    """The kept file of a source; None if there is none, or not the right one."""
+    path = _path(source, folder)
+    try:
+        async with aiofiles.open(path, "rb") as file:
+            data = await file.read(SIZE_LIMIT + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("kept catalogue cannot be read", file=path, reason=error.strerror)
+        return None
+    if hashlib.sha256(data).hexdigest() == source.sha256:
+        return data
+    log.warning("kept catalogue left out", file=path, reason="it was changed on this disk")
+    return None
 
 
 def _path(source: Source, folder: Path) -> Path:

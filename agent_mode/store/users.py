@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,8 @@ from agent_mode.store.write_behind import Outage
 log = logging.getLogger(__name__)
 
 _MEMORY = 20_000
+BELIEVED_SECONDS = 5.0
+"""For how long memory is believed where other processes serve the same users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,19 @@ class UserStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._known: Recent[str, UserSettings] = Recent(_MEMORY)
+        self._known: Recent[str, tuple[float, UserSettings]] = Recent(_MEMORY)
         self._outage = Outage()
 
     async def get(self, user_id: str | None) -> UserSettings:
-        """The user's settings; what nobody set is None. While the database is away, nothing is set."""
+        """The user's settings; what nobody set is None. While the database is away, memory alone tells."""
         if user_id is None or not storable(user_id):
             return NOTHING_SET
         known = self._known.get(user_id)
-        if known is not None:
-            return known
+        if known is not None and not self._is_old(known[0]):
+            return known[1]
+        remembered = known[1] if known is not None else NOTHING_SET
         if self._outage.wait:
-            return NOTHING_SET
+            return remembered
         try:
             async with asyncio.timeout(LOOKUP_SECONDS), self._db.read() as connection:
                 query = select(table.c.settings).where(table.c.user_id == user_id)
@@ -68,10 +72,13 @@ class UserStore:
         except (StoreError, TimeoutError) as error:
             if self._outage.failed():
                 log.info("User settings cannot be read for now. %s", error)
-            return NOTHING_SET
+            return remembered
         self._outage.worked()
+        newer = self._known.get(user_id)
+        if newer is not None and newer is not known:
+            return newer[1]  # set here while the database was asked
         settings = _from_json(row)
-        self._known.put(user_id, settings)
+        self._remember(user_id, settings)
         return settings
 
     async def put(self, user_id: str, settings: UserSettings) -> None:
@@ -82,7 +89,7 @@ class UserStore:
         """
         if not storable(user_id):
             return
-        self._known.put(user_id, settings)
+        self._remember(user_id, settings)
         row = {"user_id": user_id, "settings": asdict(settings), "updated_at": datetime.now(UTC)}
         statement = self._db.insert(table).values(row)
         changes = {name: statement.excluded[name] for name in ("settings", "updated_at")}
@@ -90,6 +97,12 @@ class UserStore:
             await connection.execute(
                 statement.on_conflict_do_update(index_elements=["user_id"], set_=changes)
             )
+
+    def _remember(self, user_id: str, settings: UserSettings) -> None:
+        self._known.put(user_id, (time.monotonic(), settings))
+
+    def _is_old(self, at: float) -> bool:
+        return self._db.shared and time.monotonic() - at > BELIEVED_SECONDS
 
 
 def _from_json(data: Any) -> UserSettings:

@@ -117,13 +117,14 @@ def _row(source: PersonaForm | Persona, number: int, digest: str, note: Note) ->
         "number": number,
         "content_hash": digest,
         "content": content(source),
-        "author": _line(note.author, 200),
-        "message": _line(note.message, 1_000),
+        "author": one_line(note.author, 200),
+        "message": one_line(note.message, 1_000),
         "created_at": datetime.now(UTC),
     }
 
 
-def _line(text: str, limit: int) -> str:
+def one_line(text: str, limit: int) -> str:
+    """What somebody wrote into the history, made safe to show: one line, cut to so many characters."""
     return _CONTROL.sub(" ", text).strip()[:limit]
 
 
@@ -148,7 +149,7 @@ async def find(connection: AsyncConnection, key: str, label: str) -> Version:
     query = select(func.min(table.c.number), func.max(table.c.number)).where(mine)
     oldest, newest = (await connection.execute(query)).one()
     raise StoreError(
-        f"There is no version {_line(label, 20)!r} of {_line(key, 40)!r}.",
+        f"There is no version {one_line(label, 20)!r} of {one_line(key, 40)!r}.",
         code="unknown_version",
         status=404,
         hint=f"There are {label_of(oldest)} to {label_of(newest)}." if newest else "It has no versions.",

@@ -1,18 +1,21 @@
-"""Writes of sessions off the user's path, with patience for a database that is away."""
+"""Writes of records off the user's path, with patience for a database that is away."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 from agent_mode.errors import StoreError
-from agent_mode.store.db import Database
+from agent_mode.store.failures import DATA_REFUSED
 from agent_mode.store.memory import Recent
-from agent_mode.store.session_records import Answer, Session
-from agent_mode.store.session_rows import write
 
 log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 BACK_OFF_SECONDS = (1.0, 10.0)
 """Wait after the first failure, doubled by each further one, up to the second number."""
@@ -47,33 +50,45 @@ class Outage:
         return recovered
 
 
-class WriteBehind:
-    """Collects entries and writes them in batches; the last entry of each message or chat wins."""
+class WriteBehind(Generic[K, V]):
+    """Collects entries and writes them in batches; of those with the same key the last wins.
 
-    def __init__(self, db: Database, *, limit: int, pause: float) -> None:
-        self._db = db
+    Args:
+        write: writes a batch in one transaction; raises `StoreError`.
+        key: tells entries apart.
+        noun: what an entry is called in the log, such as "session".
+        limit: how many entries may wait.
+        pause: seconds for which entries are collected.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[V]], Awaitable[None]],
+        key: Callable[[V], K],
+        *,
+        noun: str,
+        limit: int,
+        pause: float,
+    ) -> None:
+        self._write = write
+        self._key = key
+        self._noun = noun
         self._outage = Outage()
         self._pause = pause
-        self._due: Recent[tuple[type, str], Answer | Session] = Recent(limit)
+        self._due: Recent[K, V] = Recent(limit)
         self._lost = 0
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    def put(self, entry: Answer | Session) -> None:
+    def put(self, entry: V) -> None:
         """Have the entry written soon. When too many wait, the oldest is given up."""
-        self._lost += self._due.put(_key(entry), entry)
+        self._lost += self._due.put(self._key(entry), entry)
         self._wake.set()
 
-    def answer(self, message_id: str) -> Answer | None:
-        """The answer, if it still waits to be written."""
-        entry = self._due.get((Answer, message_id))
-        return entry if isinstance(entry, Answer) else None
-
-    def session(self, chat_id: str) -> Session | None:
-        """The session, if it still waits to be written."""
-        entry = self._due.get((Session, chat_id))
-        return entry if isinstance(entry, Session) else None
+    def get(self, key: K) -> V | None:
+        """The entry, if it still waits to be written."""
+        return self._due.get(key)
 
     async def flush(self) -> None:
         """Write all that waits, in one transaction; on failure it stays and waits on. Raises nothing."""
@@ -82,23 +97,27 @@ class WriteBehind:
             if not batch:
                 return
             try:
-                await write(self._db, batch)
+                await self._write_or_leave_out(batch)
             except StoreError as error:
                 if self._outage.failed():
-                    log.warning("Sessions are kept in memory until the database works again. %s", error)
+                    log.warning(
+                        "Each %s is kept in memory until the database works again. %s", self._noun, error
+                    )
                 return
             if self._outage.worked():
-                log.info("Sessions are written again.")
+                log.info("Every %s is written again.", self._noun)
             for entry in batch:
-                self._due.drop_if_same(_key(entry), entry)
+                self._due.drop_if_same(self._key(entry), entry)
             if self._lost:
-                log.warning("%d session records were given up while the database was away.", self._lost)
+                log.warning(
+                    "%d %s records were given up while the database was away.", self._lost, self._noun
+                )
                 self._lost = 0
 
     async def start(self) -> None:
         """Start the writer's task."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="agent-mode-session-writer")
+            self._task = asyncio.create_task(self._run(), name=f"agent-mode-{self._noun}-writer")
 
     async def close(self) -> None:
         """Stop the task and write what waits."""
@@ -109,7 +128,7 @@ class WriteBehind:
             await asyncio.wait({task})
         await self.flush()
         if left := len(self._due):
-            log.warning("%d session records could not be stored before the end.", left)
+            log.warning("%d %s records could not be stored before the end.", left, self._noun)
 
     async def _run(self) -> None:
         while True:
@@ -120,6 +139,15 @@ class WriteBehind:
             if len(self._due):
                 self._wake.set()
 
-
-def _key(entry: Answer | Session) -> tuple[type, str]:
-    return type(entry), entry.message_id if isinstance(entry, Answer) else entry.chat_id
+    async def _write_or_leave_out(self, batch: Sequence[V]) -> None:
+        """Writes the batch; an entry that the database refuses is logged and left out."""
+        try:
+            await self._write(batch)
+        except StoreError as error:
+            if error.code != DATA_REFUSED:
+                raise
+            if len(batch) == 1:
+                log.warning("A %s was not stored. %s", self._noun, error)
+                return
+            for entry in batch:
+                await self._write_or_leave_out([entry])

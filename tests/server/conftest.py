@@ -10,7 +10,9 @@ from tests.provider import Provider
 from tests.server.openwebui import OpenWebUI
 from tests.server.servers import KINDS, Kind, Server, make, params, running
 
-STALE_VALVES = '{"history_policy": "of-an-older-version", "read_timeout": "soon", "debug": null, "gone": 1}'
+STALE_VALVES = (
+    '{"history_policy": "of-an-older-version", "read_timeout": "soon", "enable_debug": null, "gone": 1}'
+)
 
 FAMILIES = ("gpt-4o", "claude-3-5-sonnet-20241022", "gemini-1.5-pro", "mystery-7b")
 """Model names of the provider that play copycat: "I am <name>", whoever it was told to be."""

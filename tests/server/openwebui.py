@@ -3,23 +3,32 @@
 chat = OpenWebUI(server).chat()
 chat.ask("Hello", "personas.coder").text
 chat.ask("And now?")                          # the same model, on the branch that is shown
-chat.regenerate(); chat.edit("Better", of=2); chat.go_to(answer)
+chat.regenerate(); chat.edit("Better", back=2); chat.go_to(answer)
+
+answer = chat.ask("Roll!", "personas.coder", tools=Toolkit(roll_dice))     # the whole loop of tool calls
+answer.text, answer.calls, answer.rounds[1].sent
+running = chat.begin("Roll!", "personas.coder", tools=tools)               # in the background …
+running.stop()                                                             # … until Stop is pressed
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import threading
 import time
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
-import requests
-
+from tests.server import outputs, wire
 from tests.server.servers import Server
+from tests.server.toolkit import Call, Toolkit
+from tests.server.toolloop import BROKE, ToolLoop
+from tests.server.wire import Stop, Stopped
 
 Json = dict[str, Any]
 USER: Json = {"id": "user-1", "name": "Bob", "email": "bob@example.org", "role": "user"}
@@ -27,7 +36,7 @@ USER: Json = {"id": "user-1", "name": "Bob", "email": "bob@example.org", "role":
 
 @dataclass
 class Answer:
-    """What came back for one chat request."""
+    """What came back for one chat request, or for all requests of one message where tools were called."""
 
     status: int
     sent: Json
@@ -39,8 +48,15 @@ class Answer:
     stray: list[str] = field(default_factory=list)
     """Lines of the stream that are no `data:` lines."""
     node: Node | None = None
+    rounds: list[Answer] = field(default_factory=list)
+    """The answer to each request, where a `Toolkit` was given."""
+    calls: list[Call] = field(default_factory=list)
+    """The tool calls that were executed or denied, in their order."""
+    shown: list[str] = field(default_factory=list)
+    """Errors that Open WebUI itself reports in the message."""
+    stopped: bool = False
 
-    @cached_property
+    @property
     def objects(self) -> list[Json]:
         return [json.loads(payload) for payload in self.payloads if payload != "[DONE]"]
 
@@ -73,6 +89,8 @@ class Answer:
     def text(self) -> str:
         if self.body is not None:
             return self.body["choices"][0]["message"]["content"] or ""
+        if len(self.rounds) > 1:
+            return "\n".join(text for answer in self.rounds if (text := answer.text.strip()))
         return "".join(choice["delta"].get("content") or "" for choice in self.choices)
 
     @property
@@ -82,6 +100,8 @@ class Answer:
     @property
     def tool_calls(self) -> list[Json]:
         """The calls, put together from their deltas."""
+        if len(self.rounds) > 1:
+            return [call for answer in self.rounds for call in answer.tool_calls]
         calls: dict[int, Json] = {}
         for choice in self.choices:
             for delta in choice["delta"].get("tool_calls") or []:
@@ -94,7 +114,14 @@ class Answer:
     def errors(self) -> list[str]:
         """What Open WebUI shows in the red box."""
         found = self.objects if self.body is None else [self.body] if isinstance(self.body, dict) else []
-        return [item["error"]["message"] for item in found if item.get("error")]
+        return [item["error"]["message"] for item in found if item.get("error")] + self.shown
+
+    def take(self, line: str) -> None:
+        """One line of the stream."""
+        if line.startswith("data:"):
+            self.payloads.append(line[5:].strip())
+        elif line:
+            self.stray.append(line)
 
     def good(self) -> Answer:
         """Checks that nothing went wrong on the way."""
@@ -107,8 +134,10 @@ class Node:
     """One message of a chat's tree."""
 
     role: Literal["user", "assistant"]
-    content: str
+    content: str = ""
     parent: Node | None = None
+    output: list[Json] = field(default_factory=list)
+    """Of an answer: what is stored of it."""
     models: list[str] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -120,6 +149,13 @@ class Node:
     def branch(self) -> list[Node]:
         return [*(self.parent.branch() if self.parent else []), self]
 
+    @property
+    def messages(self) -> list[Json]:
+        """As the model is sent it: an answer with tool calls becomes several messages, an empty one none."""
+        if self.role == "assistant":
+            return outputs.to_messages(self.output)
+        return [{"role": "user", "content": self.content}]
+
 
 class OpenWebUI:
     """The connection to one Pipelines server.
@@ -127,10 +163,14 @@ class OpenWebUI:
     Args:
         templates: the header templates that an admin enters in the connection.
         chat_id_header: whether `ENABLE_FORWARD_USER_INFO_HEADERS` is on.
+        user: who asks.
     """
 
-    def __init__(self, server: Server, *, templates: bool = False, chat_id_header: bool = False) -> None:
+    def __init__(
+        self, server: Server, *, templates: bool = False, chat_id_header: bool = False, user: Json = USER
+    ) -> None:
         self.server = server
+        self.user = user
         self._templates = templates
         self._chat_id_header = chat_id_header
 
@@ -153,46 +193,101 @@ class OpenWebUI:
         return [e["id"] for e in filters if {"*", model} & set(e["pipeline"].get("pipelines", []))]
 
     def inlet(self, pipeline: str, body: Json) -> Json:
-        reply = self.server.post(f"/{pipeline}/filter/inlet", {"user": USER, "body": body})
+        reply = self.server.post(f"/{pipeline}/filter/inlet", {"user": self.user, "body": body})
         assert reply.status_code == 200, reply.text
         return reply.json()
 
     def send(self, body: Json, metadata: Json, *, inlet: bool = True, filters: bool = False) -> Answer:
         """Inlets with metadata, then the chat request without."""
+        body = self.prepare(body, metadata, inlet=inlet, filters=filters)
+        return self.complete({**body, "user": self.user}, self.headers(metadata))
+
+    def prepare(self, body: Json, metadata: Json, *, inlet: bool = True, filters: bool = False) -> Json:
+        """The body of the chat request, as the inlets leave it."""
         body = {**body, "metadata": metadata}
         for pipeline in self.filters(body["model"]) if filters else []:
             body = self.inlet(pipeline, body)
         if inlet:
             body = self.inlet(body["model"], body)
-        body = {**body, "user": USER}
-        body.pop("metadata", None)
-        return self.complete(body, self._headers(metadata))
+        return {key: value for key, value in body.items() if key != "metadata"}
 
-    def complete(self, body: Json, headers: dict[str, str] | None = None) -> Answer:
-        """The chat request alone, as any program sends it."""
-        answer = Answer(0, body)
-        with self.server.post("/chat/completions", body, headers=headers, stream=True) as reply:
-            answer.status = reply.status_code
+    def complete(
+        self,
+        body: Json,
+        headers: dict[str, str] | None = None,
+        *,
+        stop: Stop | None = None,
+        answer: Answer | None = None,
+    ) -> Answer:
+        """The chat request alone, as any program sends it.
+
+        Args:
+            stop: ends it; what came until then is in the answer.
+            answer: is filled in, while it comes.
+        """
+        answer = answer or Answer(0, body)
+        headers = {"Authorization": f"Bearer {self.server.key}", **(headers or {})}
+        host, port = self.server.host, self.server.port
+        with (
+            contextlib.suppress(Stopped),
+            wire.post(host, port, "/chat/completions", body, headers, stop or Stop()) as reply,
+        ):
+            answer.status = reply.status
             if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-                answer.body = json.loads(reply.content)
+                answer.body = json.loads(reply.read())
                 return answer
             try:
-                for raw in reply.iter_lines():
-                    line = raw.decode()
-                    if line.startswith("data:"):
-                        answer.payloads.append(line[5:].strip())
-                    elif line:
-                        answer.stray.append(line)
-            except requests.exceptions.ChunkedEncodingError:
-                answer.stray.append("(the connection broke)")
+                for line in wire.lines(reply):
+                    answer.take(line.decode().strip())
+            except (http.client.IncompleteRead, ConnectionError):
+                if stop is None or not stop.pressed.is_set():
+                    answer.stray.append(BROKE)
         return answer
+
+    def call(
+        self,
+        messages: str | list[Json],
+        model: str,
+        *,
+        stream: bool = False,
+        tools: Toolkit | None = None,
+        **extra: Any,
+    ) -> Answer:
+        """What a program gets that asks Open WebUI with an API key: no chat, and tool calls as they are.
+
+        Args:
+            tools: of the user; their ids were in the request.
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        ids = tools.ids if tools else None
+        known = (
+            "chat_id",
+            "message_id",
+            "session_id",
+            "user_message",
+            "user_message_id",
+            "assistant_message_id",
+        )
+        metadata = {**dict.fromkeys(known), "chat_id": "", "user_id": self.user["id"], "tool_ids": ids}
+        body = {"model": model, "messages": messages, "stream": stream, **extra}
+        body = self.prepare({**body, "tool_ids": ids} if tools else body, metadata)
+        if tools:
+            body = self.with_tools(body, tools)
+        return self.complete({**body, "user": self.user}, self.headers(metadata))
+
+    def with_tools(self, body: Json, tools: Toolkit) -> Json:
+        """The body of the chat request with the specs, which no inlet sees."""
+        body = {key: value for key, value in body.items() if key not in ("tool_ids", "features")}
+        specs = tools.specs(self.user["id"])
+        return {**body, "tools": specs} if specs else body
 
     def task(self, name: str, prompt: str, chat: Chat, model: str, *, inlet: bool = True) -> Answer:
         """A background task: title, tags, follow-ups, …"""
         body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": False}
         return self.send(body, {**chat.metadata, "task": name, "task_body": {"model": model}}, inlet=inlet)
 
-    def _headers(self, metadata: Json) -> dict[str, str]:
+    def headers(self, metadata: Json) -> dict[str, str]:
         headers: dict[str, str] = {}
         if self._chat_id_header or self._templates:
             headers["X-OpenWebUI-Chat-Id"] = metadata.get("chat_id") or ""
@@ -224,16 +319,29 @@ class Chat:
         self._model = ""
 
     def ask(self, text: str, model: str | None = None, **options: Any) -> Answer:
-        """The next turn on the branch that is shown, of the model that is picked."""
+        """The next turn on the branch that is shown, of the model that is picked.
+
+        Args:
+            tools: a `Toolkit`, whose calls are executed until the answer is complete.
+            pause_before_followup: called with the answer so far, between the tools' results and the
+                request that carries them.
+            button: Stop, to be pressed by another thread.
+            options: see `_request`; what it does not know goes into the body.
+        """
         return self.ask_all(text, [model or self._model], **options)[0]
+
+    def begin(self, text: str, model: str | None = None, **options: Any) -> Running:
+        """As `ask`, in the background."""
+        stop = Stop()
+        return Running(stop, lambda: self.ask(text, model, button=stop, **options))
 
     def ask_all(self, text: str, models: list[str], **options: Any) -> list[Answer]:
         """The next turn, of several models side by side; afterwards the first one's answer is shown."""
         self._model = models[0]
-        question = Node("user", text, self.shown, models)
+        question = Node("user", text, self.shown, models=models)
         if self.shown is not None:
             self.shown.add(question)
-        nodes = [question.add(Node("assistant", "", question)) for _ in models]
+        nodes = [question.add(Node("assistant", parent=question)) for _ in models]
         with ThreadPoolExecutor(len(models)) as pool:
             answers = list(
                 pool.map(
@@ -248,7 +356,7 @@ class Chat:
         assert self.shown is not None
         assert self.shown.parent is not None
         question = self.shown.parent
-        node = question.add(Node("assistant", "", question))
+        node = question.add(Node("assistant", parent=question))
         answer = self._request(question, node, model or self._model, **options)
         self.shown = node
         return answer
@@ -272,13 +380,80 @@ class Chat:
         *,
         stream: bool = True,
         filters: bool = False,
+        tools: Toolkit | list[Json] | None = None,
+        pause_before_followup: Callable[[Answer], None] = lambda _: None,
+        button: Stop | None = None,
         **extra: Any,
     ) -> Answer:
-        metadata = self.metadata = {
-            "user_id": USER["id"],
+        """One assistant message.
+
+        Args:
+            filters: whether there are filters, whose inlets are called first.
+            tools: the user's tools; a list is passed on as the request's own, and no call is executed.
+        """
+        kit = tools if isinstance(tools, Toolkit) else None
+        metadata = self.metadata = self._metadata(question, node, kit)
+        messages = [message for earlier in question.branch() for message in earlier.messages]
+        if self._system:
+            messages.insert(0, {"role": "system", "content": self._system})
+        body = {"stream": stream, "model": model, "messages": messages, **extra}
+        if tools is not None:
+            body |= {"tool_ids": kit.ids, "features": {}} if kit else {"tools": tools}
+        inlet = not self._workspace
+        if kit is None and button is None:
+            answer = self.client.send(body, metadata, inlet=inlet, filters=filters)
+            answer.node = node
+            node.output = stored(answer)
+            return answer
+
+        def prepare(told: list[Json], **more: Any) -> Json:
+            asked = {**body, "messages": [*messages, *told]}
+            form = self.client.prepare(asked, {**metadata, **more}, inlet=inlet, filters=filters)
+            return self.client.with_tools(form, kit) if kit else form
+
+        stop = button or Stop()
+        answer = Answer(0, {}, node=node)
+        loop = ToolLoop(
+            tools=kit,
+            user_id=self.client.user["id"],
+            saved=not self.id.startswith("temporary:"),
+            stop=stop,
+            send=lambda form: self._round(form, answer, stop, self.client.headers(metadata)),
+            before_followup=lambda: pause_before_followup(answer),
+            output=node.output,
+            calls=answer.calls,
+            errors=answer.shown,
+        )
+        try:
+            loop.run(prepare([]))
+            while loop.paused:
+                loop.decide(lambda told: prepare(told, assistant_message_id=node.id))
+        except Stopped:
+            answer.stopped = True
+        node.output = loop.output
+        return answer
+
+    def _round(self, form: Json, whole: Answer, stop: Stop, headers: dict[str, str]) -> Answer:
+        """Sends one request of a message, and adds what comes to the whole answer."""
+        body = {**form, "user": self.client.user}
+        answer = Answer(0, body)
+        whole.rounds.append(answer)
+        try:
+            self.client.complete(body, headers, stop=stop, answer=answer)
+        finally:
+            whole.payloads += answer.payloads
+            whole.stray += answer.stray
+            if len(whole.rounds) == 1:
+                whole.sent, whole.status, whole.body = body, answer.status, answer.body
+        return answer
+
+    def _metadata(self, question: Node, node: Node, tools: Toolkit | None) -> Json:
+        return {
+            "user_id": self.client.user["id"],
             "chat_id": self.id,
             "message_id": node.id,
             "session_id": self.session_id,
+            "assistant_message_id": None,
             "user_message_id": question.id,
             "user_message": {
                 "id": question.id,
@@ -289,17 +464,53 @@ class Chat:
                 "content": question.content,
                 "timestamp": int(time.time()),
             },
-            "tool_ids": None,
+            "tool_ids": tools.ids if tools else None,
             "files": None,
             "features": {},
             "variables": {},
         }
-        messages = [{"role": n.role, "content": n.content} for n in question.branch()]
-        if self._system:
-            messages.insert(0, {"role": "system", "content": self._system})
-        body = {"stream": stream, "model": model, "messages": messages, **extra}
-        answer = self.client.send(body, metadata, inlet=not self._workspace, filters=filters)
-        answer.node = node
-        if answer.status == 200 and not (answer.body and "error" in answer.body):
-            node.content = answer.text
-        return answer
+
+
+class Running:
+    """A message on its way, in a thread of its own.
+
+    Args:
+        stop: its button.
+        ask: what runs.
+    """
+
+    def __init__(self, stop: Stop, ask: Callable[[], Answer]) -> None:
+        self._stop = stop
+        self._answer: Future[Answer] = Future()
+        threading.Thread(target=self._run, args=(ask,), daemon=True).start()
+
+    def _run(self, ask: Callable[[], Answer]) -> None:
+        try:
+            self._answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - the test's own thread raises it
+            self._answer.set_exception(error)
+
+    @property
+    def done(self) -> bool:
+        return self._answer.done()
+
+    def wait(self, seconds: float = 60.0) -> Answer:
+        """The whole answer."""
+        return self._answer.result(seconds)
+
+    def stop(self) -> Answer:
+        """Presses Stop; returns what there is."""
+        self._stop.press()
+        return self.wait()
+
+
+def stored(answer: Answer) -> list[Json]:
+    """What is kept of an answer to one request."""
+    if answer.body is not None:
+        good = answer.status == 200 and "error" not in answer.body
+        return [outputs.message_item(answer.text, "completed")] if good and answer.text else []
+    stream = outputs.Stream()
+    for item in answer.objects:
+        stream.feed(item)
+    stream.finish()
+    return stream.output

@@ -59,7 +59,7 @@ VALVES = {
     "keyword_prefix": "!",
     "history_policy": "full",
     "read_timeout": 5,
-    "debug": False,
+    "enable_debug": False,
 }
 TARGETS = {
     "/chat/completions": (CHAT, 5),
@@ -256,7 +256,7 @@ TRAPS = {
     "valves, half a character": ("/personas/valves/update", b'{"llm_model": %b}' % HALF),
     "valves, key": ("/personas/valves/update", b'{"llm_api_key": %b}' % HALF),
     "valves of others": ("/bystander/valves/update", b'{"greeting": %b}' % HALF),
-    "valves, deep": ("/personas/valves/update", b'{"debug": %b}' % (b"[" * 990 + b"]" * 990)),
+    "valves, deep": ("/personas/valves/update", b'{"enable_debug": %b}' % (b"[" * 990 + b"]" * 990)),
     "inlet, deep": (
         f"/{CODER}/filter/inlet",
         b'{"body": {"messages": [], "x": %b}}' % (b"[" * 980 + b"]" * 980),

@@ -58,11 +58,11 @@ def test_a_fresh_machine(tmp_path: Path) -> None:
             assert mode(data / "connection_key") == 0o600
             if start == 1:
                 check_demo(server)
-                server.set_valves(llm_api_key="sk-kept-for-the-second-start", debug="yes")
+                server.set_valves(llm_api_key="sk-kept-for-the-second-start", enable_debug="yes")
                 assert mode(data / "pipelines" / "personas" / "valves.json") & 0o077 == 0
                 assert mode(data / "agent_mode.db") & 0o077 == 0
             else:
-                assert server.valves_at_start["debug"] is True
+                assert server.valves_at_start["enable_debug"] is True
                 assert server.valves_at_start["llm_api_key"].endswith("tart")
             server.stop()
         finally:

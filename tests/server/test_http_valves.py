@@ -49,7 +49,7 @@ def test_the_form_can_show_every_field(server: Server, defaults: dict[str, Any])
 
 
 def test_strings_become_numbers_and_switches(server: Server, defaults: dict[str, Any]) -> None:
-    typed = {"read_timeout": "7", "connect_timeout": " 12 ", "debug": "true", "case_sensitive": "no"}
+    typed = {"read_timeout": "7", "connect_timeout": " 12 ", "enable_debug": "true", "case_sensitive": "no"}
 
     saved = post(server, {**defaults, **typed})
 
@@ -57,7 +57,7 @@ def test_strings_become_numbers_and_switches(server: Server, defaults: dict[str,
         **defaults,
         "read_timeout": 7,
         "connect_timeout": 12,
-        "debug": True,
+        "enable_debug": True,
         "case_sensitive": False,
     }
 
@@ -131,7 +131,7 @@ def test_the_prompt_is_logged_only_when_asked(server: Server, webui: OpenWebUI) 
     webui.chat().ask("first words", CODER)
     assert "first words" not in server.log()
 
-    server.set_valves(debug=True)
+    server.set_valves(enable_debug=True)
     webui.chat().ask("second words", CODER)
 
     assert "second words" in server.log()
@@ -194,7 +194,7 @@ def test_all_servers_started_with_the_valves_of_an_older_version(server: Server)
     started = server.valves_at_start
 
     assert started["history_policy"] == "strategy"
-    assert (started["read_timeout"], started["debug"]) == (300, False)
+    assert (started["read_timeout"], started["enable_debug"]) == (300, False)
     assert "gone" not in started
 
 
@@ -211,7 +211,7 @@ BROKEN = {
 def test_broken_valves_keep_no_server_from_starting(tmp_path: Path, provider: Provider) -> None:
     """Our own server sets an unreadable file aside, also that of others; a stock server cannot be helped."""
     server = make(OURS, tmp_path / "ours", provider.base_url)
-    odd = b'{"llm_model": "\\ud800", "read_timeout": NaN, "debug": {"a": []}}'
+    odd = b'{"llm_model": "\\ud800", "read_timeout": NaN, "enable_debug": {"a": []}}'
     for name, content in {**BROKEN, "personas": odd, "hotswap": BROKEN["truncated"]}.items():
         folder = server.pipelines_dir / name
         folder.mkdir()
@@ -231,7 +231,7 @@ def test_broken_valves_keep_no_server_from_starting(tmp_path: Path, provider: Pr
 
 @pytest.mark.parametrize("server", params(OURS), indirect=True)
 def test_debug_of_one_pipeline_is_not_debug_of_all(server: Server) -> None:
-    server.set_valves(debug=True)
+    server.set_valves(enable_debug=True)
 
     server.post("/bystander/valves/update", {"greeting": "Good day"})
 

@@ -232,7 +232,7 @@ for policy in POLICIES[1:]:
         effect(kind, "history_policy", at=policy, case=policy, **shown)(look)
 
 
-@effect(PersonaValves, "debug", at=True, before=[], after=["Hello there"])
+@effect(PersonaValves, "enable_debug", at=True, before=[], after=["Hello there"])
 async def _prompts(lab: Lab, valves: PersonaValves) -> Any:
     await lab.ask(valves, "Hello there")
     return [entry["messages"][-1]["content"] for entry in lab.logged if entry["event"] == "prompt"]
@@ -339,7 +339,7 @@ async def _foreign_case(lab: Lab, valves: HotswapValves) -> Any:
     return speakers(await lab.filter(valves, "!WRITER Hi"))
 
 
-@effect(HotswapValves, "debug", at=True, before=[], after=["Hello there"])
+@effect(HotswapValves, "enable_debug", at=True, before=[], after=["Hello there"])
 async def _foreign_prompts(lab: Lab, valves: HotswapValves) -> Any:
     await lab.filter(valves, "!writer Hello there")
     return [entry["messages"][-1]["content"] for entry in lab.logged if entry["event"] == "prompt"]

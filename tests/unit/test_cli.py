@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pwd
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from agent_mode import __version__, cli
 from agent_mode.__main__ import main
 from agent_mode.observe import logs
 from agent_mode.settings import get_settings
-from agent_mode.store import formats
+from agent_mode.store import formats, updates
 
 DRY = "Nothing was changed. Add --apply to do it."
 
@@ -477,7 +478,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             assert source.sha256 == hashlib.sha256(data).hexdigest()
             return data
 
-        monkeypatch.setattr(cli, "download", download)
+        monkeypatch.setattr(updates, "download", download)
 
     return publish
 
@@ -523,3 +524,66 @@ def test_override_phrases_in_a_catalogue(
     monkeypatch.setenv("AGENT_MODE_OVERRIDE_PHRASES", "warn")
     assert command("update", "--apply").good().lines[0].startswith("! loud carries")
     assert set(stored(command, tmp_path)) == {"calm", "loud"}
+
+
+# The filter's valves
+
+
+def save_valves(folder: Path, text: str) -> None:
+    """What the form of the filter saved, for `serve` with the same data."""
+    path = folder / "data" / "pipelines" / "hotswap" / "valves.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_filters_valves_hold_here_too(
+    command: Command, file: Path, tmp_path: Path, source: Callable[..., None]
+) -> None:
+    save_valves(tmp_path, json.dumps({"max_backup_files": 2, "enable_automatic_backups": False}))
+    command("import", file, "--apply").good()
+    for number in range(4):
+        file.write_bytes(catalogue(persona(prompt=f"You are number {number}.")))
+        command("import", file, "--apply", "--overwrite").good()
+    assert command("backup", "--list").good().lines == ["There is no backup yet."]
+
+    for number in range(4):
+        file.write_bytes(catalogue(persona(prompt=f"You are number {number} again.")))
+        command("import", file, "--apply", "--overwrite").good()
+        command("backup").good()
+
+    assert len(command("backup", "--list").good().lines) == 2
+
+    source(persona(prompt="You are theirs."))
+    assert command("update").good().lines[0].split() == ["protected", "helper"]
+    save_valves(tmp_path, json.dumps({"protect_custom_personas": False, "enable_automatic_backups": False}))
+    assert command("update").good().lines[0].split() == ["replaced", "helper"]
+    assert stored(command, tmp_path)["helper"]["prompt"] == "You are number 3 again."
+    file.write_bytes(catalogue(persona(prompt="You are not backed up.")))
+    command("import", file, "--apply", "--overwrite").good()
+    assert command("update", "--apply").good().lines[0].split() == ["replaced", "helper"]
+    assert stored(command, tmp_path)["helper"]["prompt"] == "You are theirs."
+    assert "before a catalogue replaces 1 personas" in command("backup", "--list").good().out
+    assert "replaced" not in command("update").good().out
+
+
+def test_a_version_limit_holds_here_too(command: Command, file: Path, tmp_path: Path) -> None:
+    save_valves(tmp_path, json.dumps({"version_history_limit": 2}))
+    for number in range(4):
+        file.write_bytes(catalogue(persona(prompt=f"You are number {number}.")))
+        command("import", file, "--apply", "--overwrite").good()
+
+    with sqlite3.connect(tmp_path / "data" / "agent_mode.db") as database:
+        query = "select count(*) from persona_version where persona_key = 'helper'"
+        assert database.execute(query).fetchone() == (2,)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"max_backup_files": "many"}'])
+def test_valves_that_cannot_be_read_are_the_defaults(
+    command: Command, file: Path, tmp_path: Path, text: str
+) -> None:
+    save_valves(tmp_path, text)
+
+    command("import", file, "--apply").good()
+    command("backup").good()
+
+    assert len(command("backup", "--list").good().lines) == 2  # before the import, and by hand

@@ -153,7 +153,7 @@ async def test_a_failing_store_is_told_in_the_chat(runtime: Runtime, monkeypatch
     monkeypatch.setattr(runtime.persona_store, "history", fail)
 
     assert await say(runtime, "!agent settings info on") == "The database is away. Try again."
-    assert await say(runtime, "!agent history coder") == "The database is away. Try again."
+    assert await say(runtime, "!agent history coder", ADMIN) == "The database is away. Try again."
 
 
 # History
@@ -162,7 +162,7 @@ async def test_a_failing_store_is_told_in_the_chat(runtime: Runtime, monkeypatch
 async def test_the_history_is_a_table_newest_first(runtime: Runtime) -> None:
     await change(runtime, "You write code, well.", author="ann", message="better")
 
-    head, _, newest, oldest = (await say(runtime, "!agent history coder")).split("\n\n", 1)[1].split("\n")
+    head, _, newest, oldest = (await say(runtime, "!agent history coder", ADMIN)).split("\n\n", 1)[1].split("\n")
 
     assert head == "| Version | When (UTC) | Who | Why | Hash |"
     assert newest.startswith("| 1.0.1 | 20")
@@ -173,23 +173,31 @@ async def test_the_history_is_a_table_newest_first(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize("words", ["coder", "!coder", " CODER "])
 async def test_the_persona_may_be_named_in_any_way(runtime: Runtime, words: str) -> None:
-    assert (await say(runtime, f"!agent history {words}")).startswith("### coder")
+    assert (await say(runtime, f"!agent history {words}", ADMIN)).startswith("### coder")
+
+
+@pytest.mark.parametrize("user", [ANN, User(), User(None, admin=False)], ids=str)
+@pytest.mark.parametrize("words", ["coder", "", "nobody"])
+async def test_only_an_admin_may_look_at_versions(runtime: Runtime, words: str, user: User) -> None:
+    answer = await say(runtime, f"!agent history {words}", user)
+
+    assert answer == "Only an admin of Open WebUI can look at the versions of a persona."
 
 
 @pytest.mark.parametrize("words", ["", "nobody", "coder teacher", "!agent", "1.0.0"])
 async def test_a_history_of_nobody_asks_whose(runtime: Runtime, words: str) -> None:
-    assert await say(runtime, f"!agent history {words}") == "Whose history? Write `!agent history coder`."
+    assert await say(runtime, f"!agent history {words}", ADMIN) == "Whose history? Write `!agent history coder`."
 
 
 async def test_a_persona_without_versions(runtime: Runtime) -> None:
-    assert await say(runtime, "!agent history gone") == "No version of `gone` is kept."
+    assert await say(runtime, "!agent history gone", ADMIN) == "No version of `gone` is kept."
 
 
 async def test_a_long_history_is_cut(runtime: Runtime) -> None:
     for number in range(24):
         await change(runtime, f"You write code, version {number}.")
 
-    answer = await say(runtime, "!agent history coder")
+    answer = await say(runtime, "!agent history coder", ADMIN)
 
     assert answer.count("\n| 1.0.") == 20
     assert "| 1.0.24 |" in answer
@@ -199,7 +207,7 @@ async def test_a_long_history_is_cut(runtime: Runtime) -> None:
 async def test_who_and_why_cannot_break_the_table(runtime: Runtime) -> None:
     await change(runtime, "You write code.", author="a|b\nc", message="<img src=x> | [x](y)")
 
-    answer = await say(runtime, "!agent history coder")
+    answer = await say(runtime, "!agent history coder", ADMIN)
 
     (row,) = [line for line in answer.split("\n") if line.startswith("| 1.0.1")]
     assert row.replace("\\|", "").count("|") == 6

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from agent_mode.agents.engine import Reasoning, Text
 from agent_mode.chat.commands import Grammar, parse
 from agent_mode.chat.roster import Roster
-from agent_mode.chat.sequence import CONTINUE, Said, Step, rounds, steps_of, words_of
+from agent_mode.chat.sequence import Said, added, words_of
+from agent_mode.chat.steps import CONTINUE, Step, steps_of
 from agent_mode.errors import RequestError
 from tests.unit.test_console import persona
 
@@ -24,7 +25,7 @@ CODER, WRITER, TEACHER = (ROSTER.by_key[key] for key in KEYS)
 
 def steps(text: str, requested: str = "coder", roster: Roster = ROSTER) -> list[tuple[str, str]]:
     """(who, task) of each step."""
-    return [(step.persona.key, step.task) for step in steps_of(parse(text, GRAMMAR), roster, requested)]
+    return [(step.key, step.task) for step in steps_of(parse(text, GRAMMAR), roster, requested)]
 
 
 # Steps
@@ -62,7 +63,6 @@ def test_each_call_is_a_step(text: str, expected: list[tuple[str, str]]) -> None
         "!teacher explain it",
         "!teacher",
         "!agent list",
-        "!multi topic",
         "Look:\n!teacher explain\n!writer a poem",  # the message does not begin with a command
         "!teacher explain `!writer a poem`",
         "!persona1 teacher !persona2 writer explain",
@@ -72,10 +72,39 @@ def test_other_messages_are_no_sequence(text: str) -> None:
     assert steps(text) == []
 
 
-def test_who_is_not_offered_has_no_step() -> None:
-    roster = Roster({"writer": WRITER}, frozenset({"writer"}))
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Words behind an assignment are the next one's, at the end the last one's.
+        (
+            "!persona1 teacher !persona2 coder hello !writer x !coder y",
+            [("writer", "hello\n\nx"), ("coder", "y")],
+        ),
+        ("!writer x !coder y !persona1 teacher z", [("writer", "x"), ("coder", "y\n\nz")]),
+        ("!writer !coder y !persona1 teacher z", [("writer", "y\n\nz"), ("coder", "y\n\nz")]),
+        # What we answer ourselves has its place among them, and no words of its own.
+        ("!teacher a\n!agent list\n!writer b", [("teacher", "a"), ("list", ""), ("writer", "b")]),
+        (
+            "!teacher a\n!agent list\nand this\n!writer b",
+            [("teacher", "a"), ("list", ""), ("writer", "and this\n\nb")],
+        ),
+        ("!agent list\n!teacher a", [("list", ""), ("teacher", "a")]),
+        ("!teacher a\n!agent\nand this", [("teacher", "a\n\nand this"), ("help", "")]),
+        ("!agent rollback coder 1.0.2\n!coder go on", [("rollback", ""), ("coder", "go on")]),
+    ],
+)
+def test_nothing_of_a_mixed_message_is_lost(text: str, expected: list[tuple[str, str]]) -> None:
+    assert steps(text) == expected
 
-    assert steps("!teacher explain !writer a poem !reset more", "gpt-4o", roster) == [("writer", "a poem")]
+
+def test_after_a_reset_the_picked_model_speaks_as_itself() -> None:
+    found = steps_of(parse("!teacher explain !reset more", GRAMMAR), ROSTER, "gpt-4o")
+
+    assert [(step.key, step.name, step.title) for step in found] == [
+        ("teacher", TEACHER.name, TEACHER.display_name),
+        ("gpt-4o", "gpt-4o", "gpt-4o"),
+    ]
+    assert [step.persona for step in found] == [TEACHER, None]
 
 
 def test_a_step_keeps_the_lines_of_its_task() -> None:
@@ -104,13 +133,14 @@ def test_every_task_is_some_ones_words(parts: list[tuple[str, str]]) -> None:
 
 
 def talk(text: str, assigned: list[Any] | None = None, turns: int = 2) -> list[Step]:
-    return rounds(parse(text, GRAMMAR), [CODER, WRITER] if assigned is None else assigned, turns)
+    said = parse(text, GRAMMAR)
+    return steps_of(said, ROSTER, "coder", [CODER, WRITER] if assigned is None else assigned, turns)
 
 
 def test_personas_speak_in_turns() -> None:
     found = talk("!multi Tea or coffee?", turns=3)
 
-    assert [step.persona.key for step in found] == ["coder", "writer"] * 3
+    assert [step.key for step in found] == ["coder", "writer"] * 3
     assert found[0].task == "Tea or coffee?"
     assert all(step.task.endswith(": Tea or coffee?") for step in found[1:])
 
@@ -139,6 +169,21 @@ def test_names_are_no_template_either() -> None:
 
 def test_the_topic_may_stand_before_the_command() -> None:
     assert talk("Tea or coffee?\n!multi debate")[0].task == "Tea or coffee?"
+
+
+def test_a_talk_has_its_place_among_other_steps() -> None:
+    found = talk("!teacher Tea is old. !multi Tea or coffee? !reset Sum it up", turns=1)
+
+    assert [(step.key, step.task.rpartition(": ")[2]) for step in found] == [
+        ("teacher", "Tea is old."),
+        ("coder", "Tea or coffee?"),
+        ("writer", "Tea or coffee?"),
+        ("coder", "Sum it up"),
+    ]
+
+
+def test_the_topic_may_stand_behind_the_assignment() -> None:
+    assert talk("!persona1 coder !persona2 writer Tea or coffee? !multi debate")[0].task == "Tea or coffee?"
 
 
 def test_without_multi_there_is_no_talk() -> None:
@@ -218,7 +263,34 @@ def test_no_word_is_lost(texts: list[str]) -> None:
 
 def test_what_was_said_is_the_sum_of_its_parts() -> None:
     parts: list[str] = []
-    said = Said(Step(CODER, "x"), parts)
+    said = Said(Step("coder", "x", CODER), parts)
     parts += ["One ", "two"]
 
     assert said.text == "One two"
+
+
+# Usage
+
+
+def test_usage_adds_up() -> None:
+    first = {"prompt_tokens": 11, "total_tokens": 18, "details": {"cached": 2}, "cost": 0.5, "model": "a"}
+    second = {"prompt_tokens": 1, "total_tokens": 3, "details": {"cached": 3, "audio": 1}, "cost": 0.25}
+
+    total = added(added({}, first), {**second, "model": "b", "completion_tokens": 2, "flag": True, "x": None})
+
+    assert total == {
+        "prompt_tokens": 12,
+        "total_tokens": 21,
+        "details": {"cached": 5, "audio": 1},
+        "cost": 0.75,
+        "model": "b",
+        "completion_tokens": 2,
+        "flag": True,
+    }
+    assert first["details"] == {"cached": 2}
+
+
+@pytest.mark.parametrize("odd", [{"a": {"b": 1}}, {"a": "x"}, {"a": [1]}, {"a": None}])
+def test_reports_that_do_not_fit_are_no_error(odd: dict[str, Any]) -> None:
+    assert added({"a": 1, "b": 2}, odd)["b"] == 2
+    assert added(odd, {"a": 1})["a"] == 1

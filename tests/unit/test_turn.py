@@ -250,6 +250,7 @@ def test_context_of_a_chat() -> None:
         said="words",
         via="gpt-4o",
         place=1,
+        models=1,
         branch_known=True,
     )
 
@@ -280,6 +281,8 @@ def test_user_message_id_is_found_in_either_place() -> None:
         (["m1", "m2"], "m2", "b", 2),
         # The same model twice.
         (["m1", "m2"], "m2", "a", 2),
+        # The first answers keep their places.
+        (["m1", "m2", "m3"], "m2", "a", 2),
         # A regenerate adds answers: then the model's place in the selection counts.
         (["m1", "m2", "m3"], "m3", "b", 2),
         (["m1", "m2", "m3"], "m3", "c", None),

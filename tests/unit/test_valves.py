@@ -336,7 +336,7 @@ def test_shipped_values(file: Path) -> None:
         {"a_field_that_is_gone": 1},
         {"history_policy": "a_choice_that_is_gone"},
         {"connect_timeout": {"seconds": 5}},
-        {"llm_api_key": 5, "debug": "perhaps", "models": ["coder"], "keyword_prefix": None},
+        {"llm_api_key": 5, "enable_debug": "perhaps", "models": ["coder"], "keyword_prefix": None},
         {"read_timeout": ""},
     ],
 )

@@ -1,0 +1,60 @@
+"""The engine of LlamaIndex agents. LlamaIndex itself is imported by the modules beside this one alone.
+
+| module         | what it does |
+|----------------|--------------|
+| `transport.py` | every LLM call of an agent, over our own client |
+| `llm.py`       | LlamaIndex's OpenAI client on that transport |
+| `messages.py`  | OpenAI messages as LlamaIndex's, and back |
+| `memory.py`    | how much of the chat the agent remembers |
+| `building.py`  | the agent or workflow of a definition, or of a pipeline file |
+| `context.py`   | what a pipeline file's `build()` is given |
+| `own_tools.py` | tools that a pipeline file brings along |
+| `react.py`     | tells thought from answer in what a ReAct agent writes |
+| `listening.py` | the events of a running workflow, as ours |
+| `running.py`   | one run, from its start to its end |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from agent_mode.errors import ConfigurationError
+
+_RUNNING = "agent_mode.agents.llamaindex.running"
+
+
+class LlamaIndexEngine:
+    """Runs LlamaIndex agents and workflows."""
+
+    async def run(self, work: Any) -> None:
+        """Does the work.
+
+        Raises:
+            AgentModeError: readable; what was sent before stays.
+        """
+        running = await asyncio.to_thread(_import)
+        await running.run(work)
+
+
+def is_available() -> bool:
+    """Whether LlamaIndex is installed; the stock server's image lacks it."""
+    return find_spec("llama_index") is not None and find_spec("llama_index.core") is not None
+
+
+def _import() -> Any:
+    """The part that needs LlamaIndex; its first import costs one to two seconds, hence in a thread.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
+    if not is_available():
+        raise ConfigurationError(
+            "This agent needs LlamaIndex, which this server does not have.",
+            hint="Install llama-index-core and llama-index-llms-openai there.",
+            code="no_llamaindex",
+            status=503,
+        )
+    return import_module(_RUNNING)

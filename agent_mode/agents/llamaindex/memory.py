@@ -1,0 +1,96 @@
+"""What a LlamaIndex agent remembers of the chat."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.memory import BaseMemory
+from pydantic import PrivateAttr
+
+from agent_mode.agents.llamaindex import tokens
+
+_PICTURE_TOKENS = 1_000
+_MESSAGE_TOKENS = 4
+"""What role and separators take."""
+
+
+class TurnMemory(BaseMemory):
+    """The chat, as far back as a number of tokens reaches.
+
+    What is forgotten are whole exchanges, so that no tool's result stays without its call; system messages and
+    all that came since the user's last message stay.
+
+    Args:
+        token_limit: about; see `tokens.py`.
+    """
+
+    token_limit: int
+    _messages: list[ChatMessage] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "TurnMemory"
+
+    @classmethod
+    def from_defaults(cls, token_limit: int = 60_000, **_: Any) -> Self:
+        return cls(token_limit=token_limit)
+
+    def get(self, input: str | None = None, **_: Any) -> list[ChatMessage]:
+        """The messages to send."""
+        sizes = [_size(message) for message in self._messages]
+        left = self.token_limit
+        first = len(self._messages)
+        for index in range(len(self._messages) - 1, -1, -1):
+            left -= sizes[index]
+            if self._messages[index].role is MessageRole.USER:
+                if left < 0 and first < len(self._messages):
+                    break
+                first = index
+        else:
+            if left >= 0:
+                first = 0
+        forgotten = self._messages[:first]
+        return [m for m in forgotten if m.role is MessageRole.SYSTEM] + self._messages[first:]
+
+    async def aget(self, input: str | None = None, **kwargs: Any) -> list[ChatMessage]:
+        return self.get(input, **kwargs)
+
+    def get_all(self) -> list[ChatMessage]:
+        return list(self._messages)
+
+    async def aget_all(self) -> list[ChatMessage]:
+        return self.get_all()
+
+    def put(self, message: ChatMessage) -> None:
+        self._messages.append(message)
+
+    async def aput(self, message: ChatMessage) -> None:
+        self.put(message)
+
+    async def aput_messages(self, messages: list[ChatMessage]) -> None:
+        self._messages += messages
+
+    def set(self, messages: list[ChatMessage]) -> None:
+        self._messages = list(messages)
+
+    async def aset(self, messages: list[ChatMessage]) -> None:
+        self.set(messages)
+
+    def reset(self) -> None:
+        self._messages = []
+
+    async def areset(self) -> None:
+        self.reset()
+
+
+def _size(message: ChatMessage) -> int:
+    size = _MESSAGE_TOKENS
+    for block in message.blocks:
+        if isinstance(block, TextBlock):
+            size += tokens.count(block.text)
+        elif isinstance(block, ToolCallBlock):
+            size += tokens.count(str(block.tool_kwargs)) + _MESSAGE_TOKENS
+        else:
+            size += _PICTURE_TOKENS
+    return size

@@ -1,0 +1,94 @@
+"""The record that every run leaves: who, what, how long, what it cost, and what went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from agent_mode.agents.work import Work
+from agent_mode.errors import AgentModeError
+from agent_mode.store.run_records import RunRecord
+from agent_mode.tools.results import is_error, text_of
+
+_TRACE_CHARS = 20_000
+_RECORDED = 2_000
+
+
+def begin(work: Work, *, parent_id: str | None = None, earlier: RunRecord | None = None) -> RunRecord:
+    """Notes that an agent begins, or goes on from an earlier request; returns the record to end it with."""
+    task, state = work.task, work.state
+    if earlier is not None:
+        record = replace(earlier, state="running")
+        work.services.records.put(record)
+        return record
+    run_id = state.run_id if parent_id is None else child_id(state.run_id, work.path)
+    record = RunRecord(
+        id=run_id,
+        parent_id=parent_id,
+        agent=work.spec.id,
+        agent_type=work.spec.agent_type,
+        user_id=task.caller.id,
+        chat_id=task.chat_id,
+        message_id=task.message_id,
+        model=work.model,
+        state="running",
+        started_at=datetime.now(UTC),
+    )
+    work.services.records.put(record)
+    return record
+
+
+def end(
+    work: Work,
+    record: RunRecord,
+    state: Literal["waiting", "done", "failed", "stopped"],
+    error: AgentModeError | None = None,
+) -> None:
+    """Notes how it ended; a caller's record counts what the called ones did, too."""
+    now = datetime.now(UTC)
+    whole = record.parent_id is None
+    calls = [call for call in work.state.log if whole or call["agent"] == work.spec.id]
+    budget = work.state.budget
+    work.services.records.put(
+        replace(
+            record,
+            state=state,
+            steps=budget.steps if whole else len(calls),
+            tool_calls=calls,
+            usage=budget.spent() if whole else {},
+            error=error.report() if error else None,
+            trace=trace_of(error) if error else None,
+            ended_at=None if state == "waiting" else now,
+            duration_ms=round((now - record.started_at).total_seconds() * 1000),
+        )
+    )
+
+
+def trace_of(error: AgentModeError) -> str:
+    """The whole trace, for admins alone."""
+    text = "".join(traceback.format_exception(error))
+    if error.detail:
+        text = f"{error.detail}\n\n{text}"
+    return text if len(text) <= _TRACE_CHARS else text[-_TRACE_CHARS:]
+
+
+def child_id(run_id: str, path: tuple[str, ...]) -> str:
+    """The id of a called agent's record: the same each time that the run goes on."""
+    return hashlib.sha256(f"{run_id}/{'/'.join(path)}".encode()).hexdigest()[:20]
+
+
+def answered(calls: list[dict[str, Any]], answers: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls of a record, with the results that the caller has brought since."""
+    return [
+        {
+            **call,
+            "result": text_of(answers[call["id"]])[:_RECORDED],
+            "is_error": is_error(answers[call["id"]]),
+        }
+        if call.get("id") in answers
+        else call
+        for call in calls
+    ]

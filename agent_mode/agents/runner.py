@@ -1,0 +1,247 @@
+"""One run of an agent for a turn, from first event to last, over as many requests as its tools need."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Literal
+
+from agent_mode.agents import recording
+from agent_mode.agents.budget import Budget
+from agent_mode.agents.delegation import perform, prepare
+from agent_mode.agents.engine import Event, Failure, Status, ToolCalls, Usage
+from agent_mode.agents.memo import Memo
+from agent_mode.agents.services import Services
+from agent_mode.agents.spec import AgentSpec, Task
+from agent_mode.agents.state import RunState, run_of
+from agent_mode.agents.types import get_type
+from agent_mode.agents.work import Work
+from agent_mode.errors import AgentModeError, StoreError
+from agent_mode.observe.logs import get_logger
+from agent_mode.store.run_records import RunRecord
+from agent_mode.tools.results import is_images_note
+
+log = get_logger(__name__)
+
+_END_PATIENCE = 0.5
+"""Seconds that an agent's code gets to end after it was cancelled."""
+_KEPT_MESSAGES = 1_000_000
+"""Characters of messages that a snapshot keeps; longer ones are taken from the next request."""
+
+
+class _Signal(Enum):
+    ENDED = "the agent is done"
+    QUIET = "only the caller's tools are waited for"
+    LATE = "the seconds are spent"
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What is known of a run from earlier requests.
+
+    Attributes:
+        answers: results of the caller's tools, by call id.
+        state: of the snapshot; empty if the transcript is all there is.
+    """
+
+    run_id: str
+    answers: dict[str, Any]
+    state: dict[str, Any]
+    record: RunRecord | None
+
+    @property
+    def spent(self) -> dict[str, float] | None:
+        return self.record.usage if self.record else None
+
+
+async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGenerator[Event, None]:
+    """Runs an agent, or lets a run go on whose tools the caller has executed.
+
+    Args:
+        spec: the agent.
+        task: what it is asked; results of tools that the caller executed stand at the end of its messages.
+        services: the server's parts.
+
+    Yields:
+        events; `ToolCalls` or `Failure` is the last one.
+    """
+    past = await _past(spec, task, services)
+    if past.state:
+        task = replace(task, messages=past.state.get("messages") or task.messages[: _asked(task.messages)])
+    budget = Budget(spec.valves, past.spent or _counted(task.messages))
+    state = RunState(
+        past.run_id, budget, Memo(past.state.get("memo")), past.answers, past.state.get("told", 0)
+    )
+    if past.record is not None:
+        state.log = recording.answered(past.record.tool_calls, past.answers)
+    services.runs.adopt(state.run_id, spec.id, task.caller.id)
+    try:
+        work = await prepare(spec, task, state, services)
+    except AgentModeError as error:
+        yield Failure(error.within(agent=spec.id, run_id=state.run_id))
+        return
+    record = recording.begin(work, earlier=past.record)
+    ended: Literal["waiting", "done", "failed", "stopped"] = "stopped"
+    failure: AgentModeError | None = None
+    engine = asyncio.create_task(perform(work), name=f"agent {spec.id}")
+    try:
+        async with aclosing(_until(state, engine)) as events:
+            async for event in events:
+                yield event
+        ended = "waiting" if state.handing_over else "done"
+        async with aclosing(_last(work, known=bool(past.state))) as events:
+            async for event in events:
+                yield event
+    except AgentModeError as error:
+        ended, failure = "failed", _told(error, work)
+        yield Status(_details(failure), error=True)
+        yield Failure(failure)
+    finally:
+        recording.end(work, record, ended, failure)
+
+
+async def _until(state: RunState, engine: asyncio.Task[None]) -> AsyncGenerator[Event, None]:
+    """The events until the agent is done or hands over.
+
+    Raises:
+        AgentModeError: it failed, or its time is over.
+    """
+    events: asyncio.Queue[Any] = state.events
+    quiet = asyncio.create_task(state.quiet())
+    engine.add_done_callback(lambda _: events.put_nowait(_Signal.ENDED))
+    quiet.add_done_callback(lambda done: None if done.cancelled() else events.put_nowait(_Signal.QUIET))
+    late = asyncio.get_running_loop().call_later(
+        state.budget.seconds_left, lambda: events.put_nowait(_Signal.LATE)
+    )
+    try:
+        while True:
+            event = await events.get()
+            if event is _Signal.ENDED:
+                engine.result()
+                return
+            if event is _Signal.QUIET:
+                state.handing_over = True
+                return
+            if event is _Signal.LATE:
+                raise state.budget.out_of_time()
+            yield event
+    finally:
+        late.cancel()
+        quiet.cancel()
+        if not engine.done():
+            engine.cancel()
+            await asyncio.wait({engine}, timeout=_END_PATIENCE)
+        elif not engine.cancelled():
+            engine.exception()  # it was raised above, or nobody is there to hear it
+
+
+async def _last(work: Work, *, known: bool) -> AsyncGenerator[Event, None]:
+    """The last events of a request that did not fail."""
+    state, services = work.state, work.services
+    if work.spec.valves.show_progress and state.doing:
+        yield Status(state.doing if state.handing_over else "Done")
+    if state.handing_over:
+        if state.memo.inner or not get_type(work.spec.agent_type).transcript_suffices:
+            await _keep(work)
+        yield ToolCalls(tuple(state.pending.values()))
+        return
+    if known:
+        services.spawn(services.snapshots.drop(state.run_id))
+    if state.budget.usage:
+        yield Usage({**state.budget.usage, "llm_calls": state.budget.steps})
+
+
+async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
+    """What this request continues, if it does."""
+    messages = task.messages[_asked(task.messages) :]
+    answers = {
+        message["tool_call_id"]: message.get("content")
+        for message in messages
+        if message["role"] == "tool" and isinstance(message.get("tool_call_id"), str)
+    }
+    run_id = next((found for found in map(run_of, answers) if found), None)
+    if run_id is None:
+        return _Past(_new_id(task), answers, {}, None)
+    try:
+        record = await services.records.get(run_id)
+        snapshot = await services.snapshots.take(run_id)
+    except StoreError as error:
+        log.warning("a run goes on from the transcript alone", run_id=run_id, reason=str(error))
+        return _Past(run_id, answers, {}, None)
+    theirs = (spec.id, task.caller.id)
+    if record is not None and (record.agent, record.user_id) != theirs:
+        return _Past(secrets.token_hex(10), answers, {}, None)
+    if snapshot is None or (snapshot.agent, snapshot.user_id) != theirs or snapshot.chat_id != task.chat_id:
+        return _Past(run_id, answers, {}, record)
+    return _Past(run_id, answers, snapshot.state, record)
+
+
+async def _keep(work: Work) -> None:
+    """Keeps what the run must know when its tools have been executed, on whichever server that is."""
+    state, task = work.state, work.task
+    kept: dict[str, Any] = {"memo": state.memo.dump(), "told": state.told}
+    if len(json.dumps(task.messages)) <= _KEPT_MESSAGES:
+        kept["messages"] = task.messages
+    try:
+        await work.services.snapshots.put(state.run_id, work.spec.id, task.caller.id, task.chat_id, kept)
+    except StoreError as error:  # the transcript remains
+        log.warning("a run could not be kept", run_id=state.run_id, reason=str(error))
+
+
+def _asked(messages: list[dict[str, Any]]) -> int:
+    """Number of messages up to the last one of the user; what tools gave since stands behind it."""
+    return max(
+        (i + 1 for i, m in enumerate(messages) if m["role"] == "user" and not is_images_note(m)), default=0
+    )
+
+
+def _counted(messages: list[dict[str, Any]]) -> dict[str, float]:
+    """What the rounds in a transcript cost, as far as it shows that."""
+    rounds = messages[_asked(messages) :]
+    return {
+        "steps": sum(message["role"] == "assistant" for message in rounds),
+        "tool_calls": sum(message["role"] == "tool" for message in rounds),
+    }
+
+
+def _new_id(task: Task) -> str:
+    """A message that is written has one run, however many requests that takes."""
+    if task.message_id is None:
+        return secrets.token_hex(10)
+    return hashlib.sha256(f"{task.chat_id}/{task.message_id}".encode()).hexdigest()[:20]
+
+
+def _told(error: AgentModeError, work: Work) -> AgentModeError:
+    """The error with where in the run it happened."""
+    state = work.state
+    tool = state.log[-1]["name"] if state.log else None
+    told = error.within(
+        agent=work.spec.id,
+        run_id=state.run_id,
+        step=state.budget.steps,
+        tool=tool,
+        elapsed_ms=round(state.budget.seconds * 1000),
+        partial=state.told > 0,
+    )
+    log.warning("run failed", code=told.code, reason=told.message, user_id=work.task.caller.id, **told.where)
+    return told
+
+
+def _details(error: AgentModeError) -> str:
+    """The line behind the sentence: where, when, and under which number an admin finds the whole story."""
+    where = error.where
+    parts = [
+        f"Failed: {error.code}",
+        f"agent {where.get('agent')}",
+        f"step {where.get('step')}",
+        f"after {where.get('elapsed_ms', 0) / 1000:.1f} s",
+        f"last tool {where['tool']}" if where.get("tool") else "",
+        f"run {where.get('run_id')}",
+    ]
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,77 @@
+"""What an agent is while it runs, and what it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_mode.valves import AgentValves
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """An agent that can be run, wherever it is defined.
+
+    Args:
+        id: what it is called by: `!id`, `call_agent`.
+        name: as people see it.
+        description: what it can do, for people and for the agents that may call it.
+        agent_type: which engine runs it.
+        definition: an instance of the type's definition model.
+        valves: limits, model, tools, access.
+        instructions: its system prompt; empty if it has none of its own.
+        model_id: the model of Open WebUI that it is; whoever may use that may reach it.
+        code: the object of a pipeline file whose `build()` or `run()` is called; None for the others.
+    """
+
+    id: str
+    name: str
+    description: str
+    agent_type: str
+    definition: Any
+    valves: AgentValves
+    instructions: str = ""
+    model_id: str = ""
+    code: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user on whose behalf an agent works.
+
+    Args:
+        id: Open WebUI's id; None for callers without a user.
+        name: as Open WebUI says.
+        admin: whether Open WebUI calls the user an admin.
+        credential: the user's own session token or API key, if it came with the request.
+    """
+
+    id: str | None = None
+    name: str = ""
+    admin: bool = False
+    credential: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an agent is asked.
+
+    Args:
+        messages: OpenAI messages, ready to send: system prompt, history, the request, and what tools that the
+            caller executed gave since then.
+        text: the user's words.
+        caller: on whose behalf.
+        chat_id, message_id: where in Open WebUI.
+        tools: OpenAI tool specs that came with the request, which the caller executes.
+        params: further fields of the request (`temperature`, …).
+        interactive: whether a person looks on.
+    """
+
+    messages: list[dict[str, Any]]
+    text: str
+    caller: Caller = Caller()
+    chat_id: str | None = None
+    message_id: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    interactive: bool = False

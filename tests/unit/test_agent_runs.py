@@ -1,0 +1,484 @@
+"""Runs of agents from end to end: over HTTP to a provider, with tools that the caller executes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_mode.agents.definitions import FileDefinition, PersonaDefinition
+from agent_mode.agents.engine import (
+    Chunks,
+    Event,
+    Failure,
+    Image,
+    Reasoning,
+    Status,
+    Text,
+    ToolCalls,
+    ToolCard,
+    Usage,
+)
+from agent_mode.agents.runner import run_agent
+from agent_mode.agents.spec import AgentSpec, Caller, Task
+from agent_mode.chat.runtime import Runtime
+from agent_mode.llm.assembly import Assembly, chunks_of
+from agent_mode.valves import AgentValves
+from tests.provider import KEY, Provider
+from tests.runtimes import settings
+
+ANN = Caller("ann", "Ann")
+DICE = {
+    "type": "function",
+    "function": {
+        "name": "roll_dice",
+        "description": "Rolls a die.",
+        "parameters": {
+            "type": "object",
+            "properties": {"sides": {"type": "integer"}},
+            "required": ["sides"],
+        },
+    },
+}
+CLOCK = {
+    "type": "function",
+    "function": {"name": "clock", "description": "The time.", "parameters": {"type": "object"}},
+}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider() as running:
+        yield running
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, provider: Provider) -> AsyncIterator[Runtime]:
+    provider.clear()
+    opened = await Runtime.open(
+        settings(tmp_path, openai_api_base_url=provider.base_url, openai_api_key=KEY, model="stub-agent")
+    )
+    yield opened
+    await opened.close()
+
+
+def agent(agent_id: str = "helper", **valves: Any) -> AgentSpec:
+    """A persona with tools."""
+    return AgentSpec(
+        id=agent_id,
+        name=agent_id.capitalize(),
+        description=f"The {agent_id}",
+        agent_type="persona",
+        definition=PersonaDefinition(persona=None, instructions="You help.", model=None),
+        valves=AgentValves.model_validate(valves),
+        instructions=f"You are {agent_id}.",
+        model_id=agent_id,
+    )
+
+
+def coded(run: Callable[..., Any], agent_id: str = "coded", **valves: Any) -> AgentSpec:
+    """An agent whose pipeline file overrides `run()`."""
+
+    class File:
+        pass
+
+    file = File()
+    file.run = run  # type: ignore[attr-defined]
+    spec = replace(agent(agent_id, **valves), agent_type="custom_python", code=file)
+    return replace(spec, definition=FileDefinition())
+
+
+def task(text: str, *tools: dict[str, Any], **more: Any) -> Task:
+    messages = [{"role": "system", "content": "You help."}, {"role": "user", "content": text}]
+    return Task(messages, text, more.pop("caller", ANN), tools=tools or (DICE, CLOCK), **more)
+
+
+@dataclass
+class Told:
+    """What a run told over all its requests."""
+
+    events: list[Event] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    requests: int = 0
+
+    @property
+    def text(self) -> str:
+        said = ""
+        for event in self.events:
+            match event:
+                case Text(content):
+                    said += content
+                case Chunks(data):
+                    whole = Assembly()
+                    for chunk in chunks_of(data):
+                        whole.add(chunk)
+                    said += whole.text
+        return said
+
+    @property
+    def thoughts(self) -> str:
+        whole = Assembly()
+        for event in self.events:
+            if isinstance(event, Chunks):
+                for chunk in chunks_of(event.data):
+                    whole.add(chunk)
+            elif isinstance(event, Reasoning):
+                whole.reasoning += event.content
+        return whole.reasoning
+
+    @property
+    def failure(self) -> Failure | None:
+        return next((event for event in self.events if isinstance(event, Failure)), None)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+Execute = Callable[[str, Any], Any]
+
+
+async def play(
+    runtime: Runtime,
+    spec: AgentSpec,
+    asked: Task,
+    execute: Execute = lambda name, arguments: f"{name} gave {json.dumps(arguments)}",
+    between: Callable[[], Awaitable[Runtime]] | None = None,
+) -> Told:
+    """Runs an agent as Open WebUI does: executes the tools that it asks for, and asks again."""
+    told = Told()
+    while told.requests < 12:
+        told.requests += 1
+        waiting: tuple[Any, ...] = ()
+        said = Told()
+        async with aclosing(run_agent(spec, asked, runtime.services)) as events:
+            async for event in events:
+                told.events.append(event)
+                said.events.append(event)
+                if isinstance(event, ToolCalls):
+                    waiting = event.calls
+        if not waiting:
+            return told
+        message = {
+            "role": "assistant",
+            "content": said.text,
+            "tool_calls": [
+                {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                for c in waiting
+            ],
+        }
+        results = []
+        for call in waiting:
+            arguments = json.loads(call.arguments)
+            told.calls.append((call.name, arguments))
+            results.append(
+                {"role": "tool", "tool_call_id": call.id, "content": execute(call.name, arguments)}
+            )
+        asked = replace(asked, messages=[*asked.messages, message, *results])
+        if between is not None:
+            runtime = await between()
+    raise AssertionError("the run does not end")
+
+
+async def test_a_tool_of_the_caller_is_executed_by_the_caller(runtime: Runtime) -> None:
+    told = await play(runtime, agent(), task('call: roll_dice {"sides": 6}'))
+    assert told.calls == [("roll_dice", {"sides": 6})]
+    assert 'roll_dice gave {"sides": 6}' in told.text
+    assert told.requests == 2
+    assert told.failure is None
+    [usage] = told.of(Usage)
+    assert usage.totals["llm_calls"] == 2
+
+
+async def test_parallel_calls_and_several_rounds(runtime: Runtime) -> None:
+    asked = task('call: roll_dice {"sides": 6} & clock {} then call: roll_dice {"sides": 20}')
+    told = await play(runtime, agent(), asked)
+    assert told.calls == [("roll_dice", {"sides": 6}), ("clock", {}), ("roll_dice", {"sides": 20})]
+    assert told.requests == 3
+    await runtime.run_store.flush()
+    [record], total = await runtime.run_store.page(0, 10)
+    assert (total, record.state, record.steps) == (1, "done", 3)
+    assert [call["name"] for call in record.tool_calls] == ["roll_dice", "clock", "roll_dice"]
+
+
+async def test_what_is_no_such_tool_or_does_not_fit_is_told_to_the_model(
+    runtime: Runtime, provider: Provider
+) -> None:
+    told = await play(runtime, agent(), task('call: nothing {} & roll_dice {"sides": "many"}'))
+    assert told.calls == []
+    assert "there is no tool “nothing”" in told.text
+    assert "do not fit" in told.text
+    assert told.failure is None
+
+
+async def test_allowed_tools_are_all_that_the_model_sees(runtime: Runtime, provider: Provider) -> None:
+    await play(runtime, agent(allowed_tools="clock"), task("say: hello"))
+    assert [t["function"]["name"] for t in provider.last().body["tools"]] == ["clock"]
+
+
+async def test_limits_end_a_run_readably(runtime: Runtime) -> None:
+    rounds = " then ".join('call: roll_dice {"sides": 6}' for _ in range(5))
+    told = await play(runtime, agent(max_tool_calls=2), task(rounds))
+    assert told.failure is not None
+    assert told.failure.error.code == "limit_tool_calls"
+    assert "max_tool_calls" in told.failure.error.hint
+    told = await play(runtime, agent(max_steps=3), task(rounds))
+    assert told.failure is not None
+    assert told.failure.error.code == "limit_steps"
+    report = told.failure.error.report()
+    assert {"agent", "run_id", "step", "elapsed_ms", "partial"} <= set(report)
+    assert told.of(Status)[-1].error
+
+
+async def test_the_time_limit_ends_what_hangs(runtime: Runtime, provider: Provider) -> None:
+    told = await play(runtime, agent(llm_model="stub-hang", max_seconds=1), task("Hello"))
+    assert told.failure is not None
+    assert told.failure.error.code == "limit_seconds"
+
+
+async def test_code_of_a_pipeline_file_goes_on_where_it_was(runtime: Runtime) -> None:
+    begun = 0
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        nonlocal begun
+        begun += 1
+        await status("Rolling…")
+        yield "One. "
+        first = await tools.roll_dice(sides=6)
+        yield f"Two: {first}. "
+        answer = await llm("say: a word")
+        yield f"Three: {answer}. "
+        second, third = await asyncio.gather(tools.clock(), tools.roll_dice(sides=20))
+        yield f"Four: {second} {third}."
+        await status.image(b"png")
+
+    told = await play(runtime, coded(run), task("Go"))
+    assert told.text == (
+        'One. Two: roll_dice gave {"sides": 6}. Three: a word. Four: clock gave {} '
+        'roll_dice gave {"sides": 20}.'
+    )
+    assert told.calls == [("roll_dice", {"sides": 6}), ("clock", {}), ("roll_dice", {"sides": 20})]
+    assert begun == 3
+    assert len(told.of(Image)) == 1
+    statuses = [event.description for event in told.of(Status)]
+    assert statuses.count("Rolling…") == 1
+
+
+async def test_a_run_goes_on_after_a_restart(tmp_path: Path, provider: Provider) -> None:
+    configured = settings(
+        tmp_path, openai_api_base_url=provider.base_url, openai_api_key=KEY, model="stub-agent"
+    )
+    asked_llm = 0
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield await llm("say: thought") + " "
+        yield await tools.roll_dice(sides=6) + " "
+        yield await tools.clock()
+
+    runtimes = [await Runtime.open(configured)]
+
+    async def restart() -> Runtime:
+        await runtimes[-1].close()
+        runtimes.append(await Runtime.open(configured))
+        return runtimes[-1]
+
+    provider.clear()
+    told = await play(runtimes[0], coded(run), task("Go"), between=restart)
+    asked_llm = len(provider.chats)
+    await runtimes[-1].close()
+    assert told.text == 'thought roll_dice gave {"sides": 6} clock gave {}'
+    assert (len(runtimes), asked_llm) == (3, 1)
+
+
+async def test_a_lost_snapshot_leaves_the_transcript(runtime: Runtime) -> None:
+    async def lose() -> Runtime:
+        await runtime.snapshots.prune(0)
+        return runtime
+
+    told = await play(runtime, agent(), task('call: roll_dice {"sides": 6}'), between=lose)
+    assert 'roll_dice gave {"sides": 6}' in told.text
+
+
+async def test_nobody_else_goes_on_with_a_run(runtime: Runtime) -> None:
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield f"secret of {turn.user['id']} "
+        yield await tools.clock()
+
+    spec = coded(run)
+    asked = task("Go")
+    first = [event async for event in run_agent(spec, asked, runtime.services)]
+    call = first[-1].calls[0]
+    message = {"role": "assistant", "content": "", "tool_calls": [{"id": call.id}]}
+    answer = {"role": "tool", "tool_call_id": call.id, "content": "noon"}
+    theirs = replace(asked, messages=[*asked.messages, message, answer], caller=Caller("eve"))
+    told = Told([event async for event in run_agent(spec, theirs, runtime.services)])
+    assert "secret of eve" in told.text
+    assert "ann" not in told.text
+
+
+async def test_an_agent_calls_another_which_uses_the_users_tools(runtime: Runtime) -> None:
+    child = agent("child", access="everyone")
+    runtime.directory.add("child", lambda: child)
+    parent = agent("parent", allowed_agents="child")
+    inner = 'call: roll_dice {"sides": 8} then say: child rolled {results}'
+    asked = task("call: call_agent " + json.dumps({"agent": "child", "task": inner}))
+    told = await play(runtime, parent, asked)
+    assert told.calls == [("roll_dice", {"sides": 8})]
+    assert "child rolled" in told.text
+    assert [card.name for card in told.of(ToolCard)] == ["call_agent"]
+    assert any("Child" in event.description for event in told.of(Status))
+    await runtime.run_store.flush()
+    records, _ = await runtime.run_store.page(0, 10)
+    assert sorted((r.agent, r.state, r.parent_id is not None) for r in records) == [
+        ("child", "done", True),
+        ("parent", "done", False),
+    ]
+
+
+async def test_several_agents_at_once(runtime: Runtime) -> None:
+    for name in ("left", "right"):
+        child = agent(name, access="everyone")
+        runtime.directory.add(name, lambda child=child: child)
+    parent = agent("parent", allowed_agents="left,right")
+    calls = " & ".join(
+        "call_agent "
+        + json.dumps(
+            {"agent": name, "task": f'call: roll_dice {{"sides": {sides}}} then say: {name} {{results}}'}
+        )
+        for name, sides in (("left", 4), ("right", 6))
+    )
+    told = await play(runtime, parent, task(f"call: {calls}"))
+    assert sorted(told.calls, key=str) == [("roll_dice", {"sides": 4}), ("roll_dice", {"sides": 6})]
+    assert told.requests == 2
+    assert 'left roll_dice gave {"sides": 4}' in told.text
+    assert 'right roll_dice gave {"sides": 6}' in told.text
+
+
+async def test_agents_that_may_not_be_called(runtime: Runtime) -> None:
+    runtime.directory.add("closed", lambda: agent("closed"))
+    runtime.directory.add("a", lambda: agent("a", allowed_agents="*", access="everyone"))
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        for name in ("closed", "nobody", "coded"):
+            try:
+                await call_agent(name, "Hello")
+            except Exception as error:  # noqa: BLE001
+                yield f"{name}: {error.code}. "  # type: ignore[attr-defined]
+
+    told = await play(runtime, coded(run, allowed_agents="closed,coded"), task("Go"))
+    assert told.text == "closed: agent_no_access. nobody: agent_not_allowed. coded: agent_not_allowed. "
+
+
+async def test_agents_in_a_circle_are_refused(runtime: Runtime) -> None:
+    async def again(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield await call_agent("one" if turn.text == "two" else "two", "one" if turn.text == "two" else "two")
+
+    for name in ("one", "two"):
+        spec = coded(again, name, allowed_agents="*", access="everyone")
+        runtime.directory.add(name, lambda spec=spec: spec)
+    told = await play(runtime, coded(again, "one", allowed_agents="*"), task("go"))
+    assert told.failure is not None
+    assert told.failure.error.code == "agent_cycle"
+    assert "circle" in told.failure.error.message
+
+
+async def test_agents_stand_no_deeper_than_three(runtime: Runtime) -> None:
+    async def down(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        depth = int(turn.text)
+        yield f"{depth} "
+        yield await call_agent(f"d{depth + 1}", str(depth + 1))
+
+    for depth in range(1, 6):
+        spec = coded(down, f"d{depth}", allowed_agents="*", access="everyone")
+        runtime.directory.add(f"d{depth}", lambda spec=spec: spec)
+    told = await play(runtime, coded(down, "d0", allowed_agents="*"), task("0"))
+    assert told.failure is not None
+    assert told.failure.error.code == "agent_depth"
+
+
+async def test_code_that_fails_says_what_failed(runtime: Runtime) -> None:
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield "So far. "
+        raise KeyError("price")
+
+    told = await play(runtime, coded(run), task("Go"))
+    assert told.text == "So far. "
+    assert told.failure is not None
+    report = told.failure.error.report()
+    assert (report["code"], report["agent"], report["partial"]) == ("agent_failed", "coded", True)
+    assert "KeyError" in report["message"]
+    await runtime.run_store.flush()
+    [record], _ = await runtime.run_store.page(0, 10)
+    assert record.state == "failed"
+    assert "test_agent_runs.py" in (record.trace or "")
+
+
+@pytest.mark.parametrize("model", ["stub-slow", "stub-hang", "stub-stall"])
+async def test_stop_ends_the_run_and_the_providers_connection(
+    runtime: Runtime, provider: Provider, model: str
+) -> None:
+    stream = run_agent(agent(llm_model=model), task("Hello"), runtime.services)
+    first = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0.5)
+    assert provider.active == 1
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await stream.aclose()
+    for _ in range(100):
+        if not provider.active:
+            break
+        await asyncio.sleep(0.01)
+    assert provider.active == 0
+    await runtime.run_store.flush()
+    [record], _ = await runtime.run_store.page(0, 10)
+    assert record.state == "stopped"
+
+
+async def test_stop_reaches_every_descendant(runtime: Runtime, provider: Provider) -> None:
+    child = agent("child", access="everyone", llm_model="stub-hang")
+    runtime.directory.add("child", lambda: child)
+    asked = task(
+        'call: call_agent {"agent": "child", "task": "x"} & call_agent {"agent": "child", "task": "y"}'
+    )
+
+    async def read() -> None:
+        async with aclosing(
+            run_agent(agent("parent", allowed_agents="child"), asked, runtime.services)
+        ) as all_:
+            async for _ in all_:
+                pass
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.6)
+    assert provider.active == 2
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await asyncio.sleep(0.2)
+    assert provider.active == 0
+    assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("agent ")]
+    await runtime.run_store.flush()
+    records, _ = await runtime.run_store.page(0, 10)
+    assert {record.state for record in records} == {"stopped"}
+
+
+async def test_two_hundred_runs_with_tools_at_once(runtime: Runtime) -> None:
+    told = await asyncio.gather(
+        *(
+            play(runtime, agent(), task(f'call: roll_dice {{"sides": {number + 2}}} & clock {{}}'))
+            for number in range(200)
+        )
+    )
+    for number, one in enumerate(told):
+        assert one.failure is None
+        assert f'roll_dice gave {{"sides": {number + 2}}}' in one.text
+
+
+async def test_reasoning_passes(runtime: Runtime) -> None:
+    told = await play(runtime, agent(), task("think: hm. then say: done"))
+    assert told.text == "done"
+    assert told.thoughts == "hm."
