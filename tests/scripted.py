@@ -223,7 +223,8 @@ def _since_user(messages: Sequence[Json]) -> tuple[str, list[Json]]:
 
 def _is_handed_over(message: Json) -> bool:
     """Whether a user message holds results of tools, and no words of the user."""
-    return text_of(message.get("content")).startswith((IMAGES_NOTE, "Observation:"))
+    text = text_of(message.get("content"))
+    return IMAGES_NOTE in text or text.startswith("Observation:")
 
 
 def _observation(message: Json) -> str:

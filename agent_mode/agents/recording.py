@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -73,6 +74,13 @@ def trace_of(error: AgentModeError) -> str:
     if error.detail:
         text = f"{error.detail}\n\n{text}"
     return text if len(text) <= _TRACE_CHARS else text[-_TRACE_CHARS:]
+
+
+def run_id_of(chat_id: str | None, message_id: str | None) -> str:
+    """The id of a run: the same for every request that writes the same message, else a new one."""
+    if message_id is None:
+        return secrets.token_hex(10)
+    return hashlib.sha256(f"{chat_id}/{message_id}".encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 def child_id(run_id: str, path: tuple[str, ...]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
 from collections.abc import AsyncGenerator
@@ -25,7 +24,7 @@ from agent_mode.agents.work import Work
 from agent_mode.errors import AgentModeError, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.run_records import RunRecord
-from agent_mode.tools.results import is_images_note
+from agent_mode.tools.results import images_of, is_images_note, text_of
 
 log = get_logger(__name__)
 
@@ -160,14 +159,10 @@ async def _last(work: Work, *, known: bool) -> AsyncGenerator[Event, None]:
 async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
     """What this request continues, if it does."""
     messages = task.messages[_asked(task.messages) :]
-    answers = {
-        message["tool_call_id"]: message.get("content")
-        for message in messages
-        if message["role"] == "tool" and isinstance(message.get("tool_call_id"), str)
-    }
+    answers = _answers(messages)
     run_id = next((found for found in map(run_of, answers) if found), None)
     if run_id is None:
-        return _Past(_new_id(task), answers, {}, None)
+        return _Past(recording.run_id_of(task.chat_id, task.message_id), answers, {}, None)
     try:
         record = await services.records.get(run_id)
         snapshot = await services.snapshots.take(run_id)
@@ -180,6 +175,22 @@ async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
     if snapshot is None or (snapshot.agent, snapshot.user_id) != theirs or snapshot.chat_id != task.chat_id:
         return _Past(run_id, answers, {}, record)
     return _Past(run_id, answers, snapshot.state, record)
+
+
+def _answers(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the caller's tools gave, by call id; pictures, which come after all results, with the last one."""
+    answers: dict[str, Any] = {}
+    last: str | None = None
+    for message in messages:
+        call = message.get("tool_call_id")
+        if message["role"] == "tool" and isinstance(call, str):
+            answers[call], last = message.get("content"), call
+        elif last is not None and is_images_note(message):
+            pictures = [
+                {"type": "image_url", "image_url": {"url": url}} for url in images_of(message["content"])
+            ]
+            answers[last] = [{"type": "text", "text": text_of(answers[last])}, *pictures]
+    return answers
 
 
 async def _keep(work: Work) -> None:
@@ -208,13 +219,6 @@ def _counted(messages: list[dict[str, Any]]) -> dict[str, float]:
         "steps": sum(message["role"] == "assistant" for message in rounds),
         "tool_calls": sum(message["role"] == "tool" for message in rounds),
     }
-
-
-def _new_id(task: Task) -> str:
-    """A message that is written has one run, however many requests that takes."""
-    if task.message_id is None:
-        return secrets.token_hex(10)
-    return hashlib.sha256(f"{task.chat_id}/{task.message_id}".encode()).hexdigest()[:20]
 
 
 def _told(error: AgentModeError, work: Work) -> AgentModeError:

@@ -81,6 +81,10 @@ class Runs:
     def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
 
+    def id_of(self, task: asyncio.Task[Any] | None) -> str | None:
+        """The id of the run that a task is."""
+        return next((run.id for run in self._runs.values() if run.task is task), None)
+
     def stop(self, run_id: str) -> bool:
         """Stops a run of this process; False if it does not go on here."""
         run = self._runs.get(run_id)

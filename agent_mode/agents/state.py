@@ -48,6 +48,8 @@ class RunState:
         self.handing_over = False
         """Whether the run ends because the caller has tools to execute."""
         self._answers = answers
+        # Where the transcript is all there is, no id that stands in it may be given again.
+        memo.call_count = max([memo.call_count, *(int(id_[26:]) for id_ in answers if run_of(id_) == run_id)])
         self._skip = told
         self._replaying = bool(told or memo.calls)
         self._busy = 0
@@ -79,10 +81,16 @@ class RunState:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """While something is being done that the run can go on with, it does not hand over to the caller."""
+        """While something new is being done, the run does not hand over to the caller."""
+        self._replaying = False
+        with self.holding():
+            yield
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """While something goes on, be it new or known, the run does not hand over to the caller."""
         self._busy += 1
         self._activity += 1
-        self._replaying = False
         try:
             yield
         finally:

@@ -77,7 +77,7 @@ def read(
         found.append(Problem("agent_type", refusal.message, refusal.hint))
     parsed = usable = None
     if isinstance(definition, Mapping):
-        parsed, problems = read_definition(kind, definition)
+        parsed, problems = _definition(kind, definition)
         found += problems
     if isinstance(valves, Mapping):
         usable = _valves(kind, {**valves, "access": values.get("access", "openwebui")})
@@ -86,6 +86,14 @@ def read(
     if found or parsed is None or usable is None:
         return None, found
     return Parts(kind, parsed, usable), []
+
+
+def _definition(kind: AgentType, definition: Mapping[str, Any]) -> tuple[Any, list[Problem]]:
+    try:
+        return read_definition(kind, dict(definition))
+    except Exception as error:  # noqa: BLE001  a type of others may look at it with code that fails
+        reason = f"The check of the type {kind.name} failed with {type(error).__name__}."
+        return None, [Problem("definition", reason, "Whoever wrote the type finds the reason there.")]
 
 
 def code_is_off() -> RequestError:

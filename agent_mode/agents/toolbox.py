@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_mode.agents.engine import ToolCard
@@ -54,19 +54,23 @@ class OwnTool:
 
     Args:
         spec: how the LLM sees it.
-        run: gets the arguments, returns text; an `AgentModeError` is told to the LLM.
+        run: gets the arguments, returns text or content parts; an `AgentModeError` is told to the LLM.
         card: whether its call is shown in the chat.
         inner: whether it does the run's work itself (another agent), so that the run may hand over in it.
     """
 
     spec: ToolSpec
-    run: Callable[[dict[str, Any]], Awaitable[str]]
+    run: Callable[[dict[str, Any]], Awaitable[results.Content]]
     card: bool = True
     inner: bool = False
 
 
 def own_tool(
-    name: str, description: str, parameters: dict[str, Any], run: Callable[..., Awaitable[str]], **more: Any
+    name: str,
+    description: str,
+    parameters: dict[str, Any],
+    run: Callable[..., Awaitable[results.Content]],
+    **more: Any,
 ) -> OwnTool:
     """A tool that runs here, from its name and JSON schema."""
     spec = ToolSpec(name, name, description, parameters, "own", None)
@@ -106,6 +110,15 @@ class Toolbox:
         self._own = {tool.spec.name: tool for tool in own}
         named = specs.unique_names([*(tool.spec for tool in own), *found])
         self._specs = {spec.name: spec for spec in named}
+
+    def add(self, tool: OwnTool) -> str:
+        """Adds one of the agent's own to what was gathered; returns the name to call it by."""
+        name = tool.spec.name
+        while name in self._specs:
+            name = f"{name}_"
+        self._specs[name] = replace(tool.spec, name=name)
+        self._own[name] = tool
+        return name
 
     @property
     def specs(self) -> list[ToolSpec]:

@@ -7,7 +7,7 @@ from typing import Any
 from agent_mode.agents.delegation import may_reach
 from agent_mode.agents.spec import Caller
 from agent_mode.chat.commands import Grammar, Parsed
-from agent_mode.chat.roster import Roster
+from agent_mode.chat.roster import AGENTS, Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import bindings
 from agent_mode.chat.turn import User
@@ -39,14 +39,20 @@ def caller_of(user: User) -> Caller:
 
 def no_access(persona: Persona) -> str:
     """What a user is told who may not use a persona."""
+    if persona.category == AGENTS:
+        where = "Pick it in the model list, or ask an admin for access to its model."
+        return f"{persona.display_name} cannot be called from here. {where}"
     return f"You may not use {persona.display_name} here. Ask an admin for access to that model."
 
 
-async def refusal(runtime: Runtime, user: User, said: Parsed, roster: Roster) -> str | None:
-    """Why a persona that the message calls may not be called; None if all may."""
+async def refusal(runtime: Runtime, user: User, said: Parsed, roster: Roster, asked: str) -> str | None:
+    """Why a persona that the message calls may not be called; None if all may.
+
+    `asked` is the model that the user picked, which Open WebUI let them do.
+    """
     for key in dict.fromkeys(command.key for command in said.commands if command.kind in ("persona", "bind")):
         persona = roster.get(key) if key else None
-        if persona and await forbidden(runtime, user, persona.key):
+        if persona and persona.key != asked and await forbidden(runtime, user, persona.key):
             return no_access(persona)
     return None
 

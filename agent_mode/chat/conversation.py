@@ -17,6 +17,7 @@ from agent_mode.chat.notes import Why, note
 from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import Scene, Speaker, connection_for
+from agent_mode.chat.spoken import speak
 from agent_mode.chat.tips import with_tip
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError
@@ -81,9 +82,8 @@ async def _begin(
     """Decides what happens in this turn; returns its events."""
     if requested == TOOL_RUNNER_KEY:
         return _say(Text(runtime.loopback.reply(turn.messages, turn.params.get("tools"))))
-    engine = PersonaEngine(runtime.llm)
     if turn.context.task:
-        return engine.run(await _task(runtime, turn, requested, valves, facts))
+        return PersonaEngine(runtime.llm).run(await _task(runtime, turn, requested, valves, facts))
     scene = await Scene.look(runtime, turn, requested, valves, facts)
     if requested == hotswap.CONSOLE_KEY:
         return await _console_turn(scene)
@@ -104,7 +104,12 @@ async def _begin(
         told = agent_turn.answer(scene, spec, previous=detection.previous, switched=detection.is_switch)
         return _introduced(scene, speaker, requested, told)
     job = await scene.job(speaker.persona, previous=detection.previous, switched=detection.is_switch)
-    return _introduced(scene, speaker, requested, with_tip(scene, speaker.persona, engine.run(job)))
+    return _introduced(
+        scene,
+        speaker,
+        requested,
+        with_tip(scene, speaker.persona, speak(runtime, turn, speaker.persona.key, job)),
+    )
 
 
 def _introduced(
@@ -150,7 +155,7 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     _remember(scene, chosen.key, chosen.name, reason="auto_suggestion")
     yield Status(f"{chosen.display_name} answers")
     job = await scene.job(chosen, previous=previous, switched=switched)
-    async with aclosing(PersonaEngine(runtime.llm).run(job)) as events:
+    async with aclosing(speak(runtime, scene.turn, chosen.key, job)) as events:
         async for event in events:
             yield event
 

@@ -90,7 +90,7 @@ async def read(
     grammar = Grammar(roster.keys, prefix, valves.case_sensitive)
     said = parse(request.text, grammar)
     own = await own_history(runtime, context, asked, request.messages)
-    refused = await refusal(runtime, user, said, roster)
+    refused = await refusal(runtime, user, said, roster, asked)
     if refused is None and gate is not None:
         refused = await gate(user, said)
     bound = await allowed_bindings(runtime, user, own.messages, grammar)

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import tempfile
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ class Runtime:
         await self.agents.load(self.agent_store)
         await self.sessions.start()
         await self.run_store.start()
+        if not self.db.shared:  # elsewhere another process may be at work on them
+            await self.run_store.close_open(datetime.now(UTC), ("running",))
         await self.replies.start()
         await self.llm.start()
         self.runs.start()
@@ -192,6 +195,8 @@ class Runtime:
                 if self.loop.time() >= next_prune:
                     await self.sessions.prune(KEEP_DAYS)
                     await self.replies.prune(KEEP_TEXT_DAYS)
+                    long_ago = datetime.now(UTC) - timedelta(hours=KEEP_SNAPSHOTS_HOURS)
+                    await self.run_store.close_open(long_ago)
                     await self.run_store.prune(KEEP_RUNS_DAYS)
                     await self.snapshots.prune(KEEP_SNAPSHOTS_HOURS)
                     next_prune = self.loop.time() + 86_400

@@ -60,7 +60,7 @@ class Execution:
         self._waiting_bytes = self._count = self._bytes = 0
         self._questions: dict[int, asyncio.Task[None]] = {}
         self._ending: BaseException | None = None
-        self._sent = self._begun = self._halted = self._eof = self._ended = False
+        self._sent = self._begun = self._halted = self._resuming = self._eof = self._ended = False
         self._status: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -115,7 +115,8 @@ class Execution:
             await self._wake
         item = self._items.popleft()
         self._waiting_bytes -= size(item)
-        if self._halted and len(self._items) <= WINDOW // 2:
+        if self._halted and not self._resuming and self._is_low():
+            self._resuming = True
             self._loop.call_soon(self._advance)
         return item
 
@@ -161,6 +162,7 @@ class Execution:
 
     def _advance(self) -> None:
         """Takes in what has come, as far as there is room for it."""
+        self._resuming = False
         try:
             while not self._ended and self._has_room():
                 message = self._inbox.take()
@@ -181,6 +183,10 @@ class Execution:
             and self._waiting_bytes < WINDOW_BYTES
             and len(self._questions) < OPEN_QUESTIONS
         )
+
+    def _is_low(self) -> bool:
+        # Not at each item that is taken: going on has its price.
+        return len(self._items) <= WINDOW // 2 and self._waiting_bytes <= WINDOW_BYTES // 2
 
     def _halt(self, halted: bool) -> None:
         """While the reader of the items is slow, the code waits, and the clock with it."""

@@ -97,6 +97,7 @@ class Nursery:
             raise endings.not_started(f"it was not ready within {patience:g} seconds") from None
         finally:
             if not ready:
+                nursery._process.kill()
                 await nursery.close()
         if not ready:
             raise endings.not_started("it ended at once")

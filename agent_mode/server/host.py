@@ -118,6 +118,10 @@ class Host:
         """Whether a pipeline of this id was loaded from a file."""
         return upstream.is_loaded(pipeline_id)
 
+    def is_offered(self, agent_id: str) -> bool:
+        """Whether the agent of the store with this id is a model now."""
+        return self._agents is not None and self._agents.offers(agent_id)
+
     @property
     def valves(self) -> PersonaValves:
         """The valves of the personas pipeline, or the defaults where it is not loaded."""

@@ -102,7 +102,9 @@ class Layer:
             await self._valves(match[1], scope, receive, send)
         elif method == "DELETE" and path in _DELETE_PATHS:
             await self._delete(scope, receive, send)
-        elif path.startswith(_API_PREFIX) and self._api is not None and not auth.is_open(method, path, headers):
+        elif (
+            path.startswith(_API_PREFIX) and self._api is not None and not auth.is_open(method, path, headers)
+        ):
             await self._rest(self._api(), scope, receive, send)
         elif method == "GET" and path in _MODEL_PATHS:
             await self._models(scope, receive, send)

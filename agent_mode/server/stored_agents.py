@@ -100,6 +100,10 @@ class StoredAgents:
                 if not self._is_settled(agent, kind):
                     await self._put(agent, kind)
 
+    def offers(self, agent_id: str) -> bool:
+        """Whether the agent is a model now; one of a file with the same id goes before it."""
+        return agent_id in self._kept and not upstream.is_loaded(agent_id)
+
     def discard_all(self) -> None:
         """Takes all of them out of the list of models."""
         for agent_id in list(self._kept):

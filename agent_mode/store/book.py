@@ -68,7 +68,7 @@ class PersonaBook:
                 return False
             before = self._page.by_key
             await self.load(store)
-        _tell(before, self._page.by_key)
+            _tell(before, self._page.by_key)
         return True
 
 

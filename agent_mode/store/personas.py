@@ -204,6 +204,11 @@ class PersonaStore:
             done[outcome_of_seeding(form, known.get(form.key), protect=self.protect)].append(form.key)
         return SeedReport(**{step: tuple(keys) for step, keys in done.items()})
 
+    async def newest(self, key: str | None = None) -> dict[str, int]:
+        """Number of the newest version of each persona, or of one; those without versions are left out."""
+        async with self._db.read() as connection:
+            return await versions.newest(connection, key)
+
     async def history(self, key: str) -> list[Version]:
         """The versions of a persona, the newest first; those of a deleted one too."""
         async with self._db.read() as connection:

@@ -85,7 +85,7 @@ class UserStore:
         """Keeps the settings: in memory at once, then in the database.
 
         Raises:
-            StoreError: the database failed; they hold until the server restarts.
+            StoreError: the database failed; they hold here, until the database is believed again.
         """
         if not storable(user_id):
             return

@@ -128,6 +128,14 @@ def one_line(text: str, limit: int) -> str:
     return _CONTROL.sub(" ", text).strip()[:limit]
 
 
+async def newest(connection: AsyncConnection, key: str | None = None) -> dict[str, int]:
+    """Number of the newest version of each persona, or of one."""
+    query = select(table.c.persona_key, func.max(table.c.number)).group_by(table.c.persona_key)
+    if key is not None:
+        query = query.where(table.c.persona_key == key)
+    return {persona: number for persona, number in await connection.execute(query)}
+
+
 async def history(connection: AsyncConnection, key: str) -> list[Version]:
     """The versions of a persona, the newest first."""
     query = select(table).where(table.c.persona_key == key).order_by(table.c.number.desc())

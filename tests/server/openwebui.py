@@ -406,9 +406,9 @@ class Chat:
             node.output = stored(answer)
             return answer
 
-        def prepare(told: list[Json], **more: Any) -> Json:
+        def prepare(known: Json, told: list[Json]) -> Json:
             asked = {**body, "messages": [*messages, *told]}
-            form = self.client.prepare(asked, {**metadata, **more}, inlet=inlet, filters=filters)
+            form = self.client.prepare(asked, known, inlet=inlet, filters=filters)
             return self.client.with_tools(form, kit) if kit else form
 
         stop = button or Stop()
@@ -425,9 +425,9 @@ class Chat:
             errors=answer.shown,
         )
         try:
-            loop.run(prepare([]))
+            loop.run(prepare(metadata, []))
             while loop.paused:
-                loop.decide(lambda told: prepare(told, assistant_message_id=node.id))
+                loop.decide(lambda told: prepare(_resumed(metadata), told))
         except Stopped:
             answer.stopped = True
         node.output = loop.output
@@ -469,6 +469,14 @@ class Chat:
             "features": {},
             "variables": {},
         }
+
+
+def _resumed(metadata: Json) -> Json:
+    """The metadata of a request that goes on after an approval; the question is as the database has it."""
+    asked = {key: value for key, value in metadata["user_message"].items() if value is not None}
+    asked.pop("models")
+    asked |= {"user_id": metadata["user_id"], "done": True}
+    return {**metadata, "user_message": asked, "assistant_message_id": metadata["message_id"]}
 
 
 class Running:

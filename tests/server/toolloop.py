@@ -284,7 +284,7 @@ def _normalized(messages: list[Json]) -> list[Json]:
 
 
 def _sources(record: Call) -> list[str]:
-    """The names of the sources that a result counts as."""
+    """The names of the sources that a result counts as, once for each part of them."""
     if record.name not in CITED or not record.result:
         return []
     try:
@@ -300,12 +300,14 @@ def _sources(record: Call) -> list[str]:
             return [value.get("filename", "Unknown File")] if isinstance(value, dict) else []
         case _:
             chunks = value if isinstance(value, list) else []
-            return list(dict.fromkeys(chunk.get("source", "Unknown") for chunk in chunks))
+            names = [chunk.get("source", "Unknown") for chunk in chunks]
+            return sorted(names, key=names.index)
 
 
 def _cite(user: Json, base: Any, names: list[str]) -> None:
     """Puts the citation prompt in front of the user's words."""
-    sources = "\n".join(f'<source id="{n}" name="{name}"></source>' for n, name in enumerate(names, 1))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    sources = "\n".join(f'<source id="{numbers[name]}" name="{name}"></source>' for name in names)
     prompt = _CITATIONS.format(sources)
     if isinstance(base, str):
         user["content"] = f"{prompt}\n{base}"

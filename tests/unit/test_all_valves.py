@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
+import logging
 import re
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +20,15 @@ import pytest
 import structlog
 
 from agent_mode.agents.engine import Chunks, Completion, Failure, Status, Text
-from agent_mode.chat import hotswap, scene
+from agent_mode.chat import hotswap, reading, scene
+from agent_mode.chat.catalogues import Catalogues
 from agent_mode.chat.conversation import respond
 from agent_mode.chat.hotswap import Call, rewrite
 from agent_mode.chat.runtime import Runtime, seed
 from agent_mode.chat.sequence import words_of
 from agent_mode.chat.turn import Turn, TurnContext, User
 from agent_mode.llm.sse import Facts
+from agent_mode.observe import logs
 from agent_mode.server import pipeline
 from agent_mode.server.pipeline import HotswapFilter, PersonaManifold
 from agent_mode.store.personas import Keep, PersonaForm
@@ -143,7 +149,7 @@ def provider() -> Iterator[Provider]:
 async def lab(tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
     capture = structlog.testing.LogCapture()
     log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger)
-    for module in (scene, hotswap):
+    for module in (scene, hotswap, reading):
         monkeypatch.setattr(module, "log", log)
     known = settings(
         tmp_path, openai_api_base_url=provider.base_url, openai_api_key=KEY, model="stub", layer="off"
@@ -236,6 +242,34 @@ for policy in POLICIES[1:]:
 async def _prompts(lab: Lab, valves: PersonaValves) -> Any:
     await lab.ask(valves, "Hello there")
     return [entry["messages"][-1]["content"] for entry in lab.logged if entry["event"] == "prompt"]
+
+
+@effect(
+    PersonaValves, "enable_debug", at=True, case="decisions", before=[], after=[("coder", None, "writer")]
+)
+async def _decisions(lab: Lab, valves: PersonaValves) -> Any:
+    await lab.ask(valves, "!writer Hello there")
+    return decided(lab)
+
+
+def decided(lab: Lab) -> list[Any]:
+    """What was logged about who answers: the model that was asked, who answered before, who answers."""
+    entries = [entry for entry in lab.logged if entry["event"] == "turn decided"]
+    assert "Hello" not in json.dumps(entries)
+    return [(entry["model"], entry["previous"], entry["persona"]) for entry in entries]
+
+
+@effect(
+    PersonaValves,
+    "enable_suggestions",
+    at=True,
+    before=False,
+    after=True,
+)
+async def _suggestion(lab: Lab, valves: PersonaValves) -> Any:
+    answer = await lab.ask(valves, "Why does my SQL query return duplicate rows of the database?")
+    assert answer.text.startswith("Hello from stub: ")
+    return answer.text.endswith("rows of the database?\n\n> 💡 Tip: `!sql_expert` knows more about this.")
 
 
 @effect(PersonaValves, "llm_base_url", at="http://127.0.0.1:9/v1", before=None, after="provider_unreachable")
@@ -345,6 +379,21 @@ async def _foreign_prompts(lab: Lab, valves: HotswapValves) -> Any:
     return [entry["messages"][-1]["content"] for entry in lab.logged if entry["event"] == "prompt"]
 
 
+@effect(
+    HotswapValves, "enable_debug", at=True, case="decisions", before=[], after=[("gpt-4o", None, "writer")]
+)
+async def _foreign_decisions(lab: Lab, valves: HotswapValves) -> Any:
+    await lab.filter(valves, "!writer Hello there")
+    return decided(lab)
+
+
+@effect(HotswapValves, "integration_debug", at=True, before=[], after=["writer"])
+async def _integration(lab: Lab, valves: HotswapValves) -> Any:
+    await lab.filter(valves, "!writer Hello there")
+    assert "Hello" not in json.dumps(lab.logged)
+    return [entry["active_persona"] for entry in lab.logged if entry["event"] == "integration context"]
+
+
 @effect(HotswapValves, "persistent_persona", at=True, before=[], after=["writer"])
 async def _next_chat(lab: Lab, valves: HotswapValves) -> Any:
     user = uuid.uuid4().hex
@@ -384,6 +433,86 @@ async def _limited_backups(lab: Lab, valves: HotswapValves) -> Any:
     return len(await lab.runtime.backups.list())
 
 
+@contextmanager
+def published(lab: Lab) -> Iterator[None]:
+    """A catalogue that was downloaded already; how that is done is shown in test_updates.py."""
+    personas = [{"key": key, "name": key, "prompt": "You are theirs."} for key in ("coder", "sommelier")]
+    data = json.dumps({"format": "agent-mode-personas", "version": 1, "personas": personas}).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    folder = lab.runtime.settings.data_dir / "catalogues"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{digest}.json").write_bytes(data)
+    urls = {"catalogue_urls": f"https://example.org/personas.json#sha256={digest}"}
+    before = lab.runtime.settings
+    lab.runtime.settings = before.model_copy(update=urls)
+    yield
+    lab.runtime.settings = before
+
+
+@effect(HotswapValves, "auto_download_personas", at=True, before=False, after=True)
+async def _download(lab: Lab, valves: HotswapValves) -> Any:
+    with published(lab):
+        assert await lab.runtime.persona_store.get("sommelier") is None
+        await lab.save(valves)
+        for _ in range(500 if valves.auto_download_personas else 20):
+            await asyncio.sleep(0.01)
+            if await lab.runtime.persona_store.get("sommelier") is not None:
+                return True
+        return False
+
+
+@effect(HotswapValves, "protect_custom_personas", at=False, before="Mine.", after="You are theirs.")
+async def _protect(lab: Lab, valves: HotswapValves) -> Any:
+    with published(lab):
+        await lab.save(valves, "Mine.")
+        await Catalogues(lab.runtime).check()
+        found = await lab.runtime.persona_store.get("coder")
+        return found.prompt if found else None
+
+
+async def _log_lines(lab: Lab, valves: HotswapValves) -> Any:
+    """How a record looks before and after an admin saved the form, and after the filter is gone."""
+    logger = logging.getLogger("agent_mode")
+    state = logger.handlers[:], logger.propagate, logger.level
+    logs.configure(json=lab.runtime.settings.log_format == "json")
+    out = io.StringIO()
+    handler = logger.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(out)
+    try:
+        pipe = HotswapFilter()
+        pipe.valves = valves
+        logger.info("one")
+        await pipe.on_valves_updated()
+        logger.info("two")
+        await pipe.on_shutdown()
+        logger.info("three")
+    finally:
+        logger.handlers[:], logger.propagate = state[0], state[1]
+        logger.setLevel(state[2])
+    return ["json" if line.startswith("{") else "text" for line in out.getvalue().splitlines()]
+
+
+@effect(
+    HotswapValves, "enable_structured_logging", at="on", before=["text"] * 3, after=["text", "json", "text"]
+)
+async def _structured(lab: Lab, valves: HotswapValves) -> Any:
+    return await _log_lines(lab, valves)
+
+
+@effect(
+    HotswapValves,
+    "enable_structured_logging",
+    at="off",
+    case="off",
+    before=["json"] * 3,
+    after=["json", "text", "json"],
+)
+async def _unstructured(lab: Lab, valves: HotswapValves) -> Any:
+    lab.runtime.settings = lab.runtime.settings.model_copy(update={"log_format": "json"})
+    return await _log_lines(lab, valves)
+
+
 ELSEWHERE: dict[tuple[type[Valves], str], str] = {
     (
         HotswapValves,
@@ -419,7 +548,7 @@ async def test_a_valve_does_what_it_says(lab: Lab, key: tuple[type[Valves], str,
 
     assert await look(lab, usual) == before
     lab.logged.clear()
-    if name.startswith(("enable_", "version_", "max_backup")):
+    if name.startswith(("enable_", "version_", "max_backup", "auto_", "protect_")):
         await _anew(lab)
 
     assert await look(lab, changed) == after

@@ -29,7 +29,7 @@ from agent_mode.store.personas import Keep, PersonaForm, PersonaStore
 from agent_mode.store.restoring import entry_of
 from agent_mode.store.retention import surplus
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.stored_personas"]
 
 T0 = datetime(2026, 3, 4, 5, 6, 7, 891, UTC)
 
@@ -55,11 +55,6 @@ def form(key: str = "coder", **changes: Any) -> PersonaForm:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(database: Database) -> PersonaStore:
-    return PersonaStore(database)
 
 
 @pytest.fixture

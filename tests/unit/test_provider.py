@@ -12,7 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.provider import CRLF_TEXT, EVIL_TEXT, EXTRA, MODELS, RETRY_AFTER, Provider, Reply
+from tests.provider import CRLF_TEXT, EVIL_TEXT, EXTRA, MODELS, RETRY_AFTER, USAGE, Provider, Reply
+from tests.scripted import IMAGES_NOTE, Step, play, seen
 
 TOOL = {
     "type": "function",
@@ -269,6 +270,169 @@ async def test_script_comes_first(provider: Provider, session: aiohttp.ClientSes
         assert response.status == 503
     assert await lines(session, ask("whatever")) == ["x"]
     assert words(await deltas(session, ask("stub"))) == "Hello from stub: Hi"
+
+
+async def test_a_script_for_one_model(provider: Provider, session: aiohttp.ClientSession) -> None:
+    provider.script("Anybody")
+    provider.script("First", "Second", model="stub-slow")
+    assert [words(await deltas(session, ask("stub-slow"))) for _ in range(2)] == ["First", "Second"]
+    assert words(await deltas(session, ask("stub"))) == "Anybody"
+    provider.script("Never said", model="stub")
+    provider.clear()
+    assert words(await deltas(session, ask("stub"))) == "Hello from stub: Hi"
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("Hello", []),
+        ("please call: me", []),
+        ("call: a", [Step((("a", "{}"),))]),
+        ('call: a {"x": {"y": "}"}} & b', [Step((("a", '{"x": {"y": "}"}}'), ("b", "{}")))]),
+        ('Do it:\n  call: a `{"x":` then say: Ok', [Step((("a", '{"x":'),)), Step(say="Ok")]),
+        ("then say: Well then, good", [Step(say="Well then, good")]),
+        ("think: Hm\ntell: So\ncall: a\nthen like: stub-503",
+         [Step((("a", "{}"),), reasoning="Hm", tell="So"), Step(like="stub-503")]),
+        ('call: ask {"task": "call: b\\nthen say: deep"} then say: ok',
+         [Step((("ask", '{"task": "call: b\\nthen say: deep"}'),)), Step(say="ok")]),
+    ],
+)  # fmt: skip
+def test_what_a_play_says(text: str, steps: list[Step]) -> None:
+    assert play(text) == steps
+
+
+def called(received: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The calls out of their deltas: id and name come first and once, arguments in pieces."""
+    calls: list[dict[str, Any]] = []
+    for delta in received:
+        for piece in delta.get("tool_calls") or []:
+            if "id" in piece:
+                assert piece["index"] == len(calls)
+                assert piece["function"]["arguments"] == ""
+                calls.append({"id": piece["id"], "name": piece["function"]["name"], "arguments": ""})
+            else:
+                calls[piece["index"]]["arguments"] += piece["function"]["arguments"]
+    return calls
+
+
+def answered(body: dict[str, Any], calls: list[dict[str, Any]], *results: str) -> dict[str, Any]:
+    """The request behind one round of calls."""
+    made = [
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {"name": call["name"], "arguments": call["arguments"]},
+        }
+        for call in calls
+    ]
+    told = [
+        {"role": "tool", "tool_call_id": c["id"], "content": r} for c, r in zip(calls, results, strict=True)
+    ]
+    # Results may come in any order.
+    messages = [*body["messages"], {"role": "assistant", "content": "", "tool_calls": made}, *told[::-1]]
+    return {**body, "messages": messages}
+
+
+async def test_acts_a_play_round_by_round(session: aiohttp.ClientSession) -> None:
+    text = (
+        'think: Hm\ntell: Let me see.\ncall: weather {"city": "Rome"} & now\n'
+        "then call: now\nthen say: {results}!"
+    )
+    body = ask("stub-agent", text, tools=[TOOL], stream_options={"include_usage": True})
+    first = await deltas(session, body)
+    assert (words(first, "reasoning_content"), words(first)) == ("Hm", "Let me see.")
+    calls = called(first)
+    assert [(call["name"], json.loads(call["arguments"])) for call in calls] == [
+        ("weather", {"city": "Rome"}),
+        ("now", {}),
+    ]
+    assert json.loads((await lines(session, body))[-3])["choices"][0]["finish_reason"] == "tool_calls"
+    assert json.loads((await lines(session, body))[-2])["usage"] == USAGE
+
+    body = answered(body, calls, "sunny", "noon")
+    second = called(await deltas(session, body))
+    assert [call["name"] for call in second] == ["now"]
+    assert not {call["id"] for call in second} & {call["id"] for call in calls}
+    assert words(await deltas(session, answered(body, second, "one"))) == "sunny | noon | one!"
+
+
+async def test_says_what_it_saw(session: aiohttp.ClientSession) -> None:
+    big = "x" * 1_000_000
+    body = ask("stub-agent", "call: a & b & c", tools=[TOOL])
+    body["messages"].insert(0, {"role": "system", "content": "call: nothing\nthen say: wrong"})
+    calls = called(await deltas(session, body))
+    body = answered(body, calls, "one", big, "three")
+    body["messages"].pop()  # the first result: they are in reverse
+    assert words(await deltas(session, body)) == f"I saw: (no result) | {seen(big)} | three"
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    body["messages"].append({"role": "user", "content": [{"type": "text", "text": IMAGES_NOTE}, image]})
+    assert words(await deltas(session, body)).endswith("| three (and 1 images)")
+    body["messages"].append({"role": "user", "content": "Thanks"})
+    assert words(await deltas(session, body)) == "Hello from stub: Thanks"
+    assert "1000000 characters" in seen(big)
+    assert seen(big) != seen(big[1:] + "y")
+
+
+async def test_a_play_without_streaming(session: aiohttp.ClientSession) -> None:
+    body = ask("stub-agent", 'tell: So\ncall: a {"x": 1} & b', tools=[TOOL], stream=False)
+    async with session.post("chat/completions", json=body) as response:
+        (choice,) = (await response.json())["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", "So")
+    functions = [call["function"] for call in choice["message"]["tool_calls"]]
+    assert functions == [{"name": "a", "arguments": '{"x": 1}'}, {"name": "b", "arguments": "{}"}]
+
+
+@pytest.mark.parametrize("fields", [{}, {"tools": []}, {"tools": [TOOL], "tool_choice": "none"}])
+async def test_a_play_without_tools(session: aiohttp.ClientSession, fields: dict[str, Any]) -> None:
+    assert words(await deltas(session, ask("stub-agent", "call: a", **fields))) == "I have no tools."
+    assert words(await deltas(session, ask("stub-agent", "say: Fine", **fields))) == "Fine"
+
+
+async def test_a_play_that_fails_slow_and_with_old_ids(session: aiohttp.ClientSession) -> None:
+    async with session.post(
+        "chat/completions", json=ask("stub-agent", "like: stub-503", tools=[TOOL])
+    ) as response:
+        assert response.status == 503
+    started = time.monotonic()
+    assert called(await deltas(session, ask("stub-agent-slow", "call: a", tools=[TOOL])))
+    assert time.monotonic() - started > 0.35
+    twice = [
+        called(await deltas(session, ask("stub-agent-ids", "call: a & b", tools=[TOOL]))) for _ in range(2)
+    ]
+    assert [call["id"] for calls in twice for call in calls] == ["call_0", "call_1"] * 2
+
+
+async def test_a_play_in_the_react_format(session: aiohttp.ClientSession) -> None:
+    """As LlamaIndex writes and reads it."""
+    react = pytest.importorskip("llama_index.core.agent.react.output_parser").ReActOutputParser()
+    formatter = pytest.importorskip("llama_index.core.agent.react.formatter").ReActChatFormatter()
+    (system,) = formatter.format([], [], [])
+    messages = [
+        {"role": "system", "content": system.content},
+        {"role": "user", "content": 'call: a {"x": "1"} & b then say: It is {results}'},
+    ]
+    body = {**ask("stub-agent"), "messages": messages}
+    for name, arguments, result in (("a", {"x": "1"}, "one"), ("b", {}, "two")):
+        text = words(await deltas(session, body))
+        step = react.parse(text)
+        assert (step.action, step.action_input) == (name, arguments)
+        messages += [
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": f"Observation: {result}"},
+        ]
+    assert react.parse(words(await deltas(session, body))).response == "It is one | two"
+
+
+async def test_a_cut_connection_delivers_what_was_written(session: aiohttp.ClientSession) -> None:
+    """Also one that was used before, where a kernel may take its time to acknowledge."""
+    for _ in range(20):
+        await lines(session, ask("stub"))
+        received = b""
+        async with session.post("chat/completions", json=ask("stub-cut")) as response:
+            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientOSError)):
+                async for data in response.content.iter_any():
+                    received += data
+        assert received.count(b'"content": "') == 4
 
 
 @pytest.mark.parametrize(

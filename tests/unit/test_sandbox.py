@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agent_mode.errors import ProviderError, RunCancelled
 from agent_mode.sandbox import execution
@@ -23,10 +24,20 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 SVG = "<svg xmlns='http://www.w3.org/2000/svg'/>"
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Sandbox, Path]]:
+    """One sandbox for all tests here."""
+    folder = tmp_path_factory.mktemp("runs")
+    async with tidy(folder) as made:
+        yield made, folder
+
+
 @pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    async with tidy(tmp_path) as made:
-        yield made
+def sandbox(house: tuple[Sandbox, Path]) -> Sandbox:
+    return house[0]
 
 
 # What `run` may be
@@ -244,7 +255,8 @@ async def test_an_image_elsewhere_stays_an_address(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["b'no image'", "{'image': 5}", "{'image': 'absent.png'}", "{'image': b'x', 'mime': 'text/html'}"]
+    "value",
+    ["b'no image'", "{'image': 5}", "{'image': 'absent.png'}", "{'image': b'x', 'mime': 'text/html'}"],
 )
 async def test_what_is_no_image_fails_in_the_line_that_gives_it(sandbox: Sandbox, value: str) -> None:
     outcome = await run(sandbox, f"def run(status):\n status.image({value}['image'] if 0 else {value})")
@@ -352,7 +364,10 @@ async def test_questions(sandbox: Sandbox, code: str) -> None:
         ("tools", {}),
         ("tool", {"name": "weather", "arguments": {"city": "Ulm", "name": "n"}}),
         ("tool", {"name": "roll_dice", "arguments": {"sides": 6}}),
-        ("llm", {"messages": [{"role": "user", "content": "Hi"}], "params": {"temperature": 0}, "stream": False}),
+        (
+            "llm",
+            {"messages": [{"role": "user", "content": "Hi"}], "params": {"temperature": 0}, "stream": False},
+        ),
         (
             "llm",
             {"messages": [{"role": "system", "content": "Be brief"}], "params": {}, "stream": False},

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import resource
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agent_mode.sandbox import printed
 from agent_mode.sandbox.items import Limits, Log, Output
@@ -23,13 +24,28 @@ from tests.sandboxes import Outcome, echo, eventually, processes, run, ticking, 
 SHORT = Limits(seconds=0.5)
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Sandbox, Path]]:
+    """One sandbox for all tests here, and the folder that its folders are in."""
+    folder = tmp_path_factory.mktemp("runs")
+    async with tidy(folder) as made:
+        yield made, folder
+
+
 @pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    async with tidy(tmp_path) as made:
-        yield made
-        # Whatever a test did, others can still run.
-        outcome = await run(made, "def run():\n yield 'fine'")
-        assert (outcome.text, outcome.error) == ("fine", None)
+def folder(house: tuple[Sandbox, Path]) -> Path:
+    return house[1]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sandbox(house: tuple[Sandbox, Path]) -> AsyncIterator[Sandbox]:
+    yield house[0]
+    # Whatever a test did, others can still run.
+    outcome = await run(house[0], "def run():\n yield 'fine'")
+    assert (outcome.text, outcome.error) == ("fine", None)
 
 
 async def fails(sandbox: Sandbox, code: str, limits: Limits | None = None) -> Outcome:
@@ -54,11 +70,20 @@ async def fails(sandbox: Sandbox, code: str, limits: Limits | None = None) -> Ou
         ("def run():\n while True: pass", 2),
         ("while True: pass", 1),
         ("import time\nasync def run():\n yield 'a'\n time.sleep(1000)", 4),
-        ("import time\nclass A:\n def __del__(s): time.sleep(99)\n __str__ = __del__\ndef run():\n raise Exception(A())", 4),
+        (
+            "import time\nclass A:\n def __del__(s): time.sleep(99)\n __str__ = __del__\ndef run():\n raise Exception(A())",
+            3,
+        ),
         ("import re\ndef run():\n re.match('(a+)+$', 'a' * 64 + 'b')", 3),
         ("def run():\n return 10 ** 10 ** 10", 2),
-        ("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\ndef run():\n while 1: pass", None),
-        ("import signal\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\ndef run():\n while 1: pass", 4),
+        (
+            "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\ndef run():\n while 1: pass",
+            None,
+        ),
+        (
+            "import signal\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\ndef run():\n while 1: pass",
+            4,
+        ),
         ("import signal, os\ndef run():\n os.kill(os.getpid(), signal.SIGSTOP)", None),
         ("import asyncio\nasync def run():\n await asyncio.sleep(1000)", None),
         ("import asyncio\nasync def run():\n await asyncio.to_thread(list, iter(int, 1))", None),
@@ -112,12 +137,18 @@ def run():
     [
         ("import sys\nasync def run():\n sys.exit(3)", "status 3, in line 3"),
         ("import sys\ndef run():\n sys.exit()", "status 0, in line 3"),
-        ("import sys\nsys.exit('bye \ud800')", "“bye \ufffd”, in line 2".replace("2", "2")),
+        ("import sys\nsys.exit('bye \\ud800')", "“bye \ufffd”, in line 2"),
         ("import os\ndef run():\n os._exit(4)", "status 4"),
         ("import os\ndef run():\n os._exit(0)", "status 0"),
         ("async def run():\n raise SystemExit(object)", "“<class 'object'>”, in line 2"),
-        ("import asyncio\nasync def go():\n exit(5)\nasync def run():\n await asyncio.create_task(go())", "status 5"),
-        ("import os, threading\ndef run():\n threading.Thread(target=os._exit, args=(6,)).start()\n while 1: pass", "status 6"),
+        (
+            "import asyncio\nasync def go():\n exit(5)\nasync def run():\n await asyncio.create_task(go())",
+            "status 5",
+        ),
+        (
+            "import os, threading\ndef run():\n threading.Thread(target=os._exit, args=(6,)).start()\n while 1: pass",
+            "status 6",
+        ),
     ],
     ids=range(8),
 )
@@ -215,12 +246,12 @@ async def test_a_million_yields_that_are_allowed(sandbox: Sandbox) -> None:
 async def test_a_reader_that_stops_reading_makes_the_code_wait(sandbox: Sandbox) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     code = "def run():\n while True: yield 'x' * 100000"
-    limits = Limits(seconds=1, max_items=10**9, max_output_bytes=10**12)
+    limits = Limits(seconds=2, max_items=10**9, max_output_bytes=10**12)
     async with ticking():
         generator = sandbox.run(code, {}, limits, echo)
         for _ in range(1000):
             await anext(generator)
-        await asyncio.sleep(2.5)  # longer than the code may take: it waits for us, which is not its time
+        await asyncio.sleep(3)  # longer than the code may take: it waits for us, which is not its time
         for _ in range(1000):
             assert await anext(generator) == Output("x" * 100_000)
         await generator.aclose()
@@ -275,16 +306,28 @@ async def test_a_crash_after_much_print_still_says_where(sandbox: Sandbox) -> No
         ("async def run():\n raise KeyboardInterrupt", "failed in line 2: KeyboardInterrupt"),
         ("async def run():\n raise GeneratorExit", "failed in line 2: GeneratorExit"),
         ("import asyncio\nasync def run():\n raise asyncio.CancelledError", "in line 3: CancelledError"),
-        ("import asyncio\nasync def run():\n asyncio.current_task().cancel()\n await asyncio.sleep(1)", "CancelledError"),
+        (
+            "import asyncio\nasync def run():\n asyncio.current_task().cancel()\n await asyncio.sleep(1)",
+            "CancelledError",
+        ),
         ("async def run():\n raise StopIteration", "RuntimeError: coroutine raised StopIteration"),
         ("def f():\n f()\ndef run():\n f()", "in line 2: RecursionError: maximum recursion depth exceeded"),
         ("def run():\n import absent_module", "ModuleNotFoundError: No module named 'absent_module'"),
         ("1 / 0", "failed in line 1: ZeroDivisionError"),
-        ("class E(Exception):\n def __str__(s): raise SystemExit\ndef run():\n raise E", "in line 4: E: <its text cannot"),
-        ("class E(Exception):\n def __str__(s): return 5\ndef run():\n raise E", "in line 4: E: <its text cannot"),
-        ("class E(Exception): pass\nE.__name__ = 'x' * 10**6\ndef run():\n raise E('y' * 10**7)", "in line 4: xxx"),
-        ("class E(Exception):\n __getattribute__ = None\ndef run():\n raise E('t')", "in line 4: E"),
-        ("def run():\n raise ValueError('half \ud800')", "ValueError: half \ufffd"),
+        (
+            "class E(Exception):\n def __str__(s): raise SystemExit\ndef run():\n raise E",
+            "in line 4: E: <its text cannot",
+        ),
+        (
+            "class E(Exception):\n def __str__(s): return 5\ndef run():\n raise E",
+            "in line 4: E: <its text cannot",
+        ),
+        (
+            "class E(Exception): pass\nE.__name__ = 'x' * 10**6\ndef run():\n raise E('y' * 10**7)",
+            "in line 4: xxx",
+        ),
+        ("class E(Exception):\n __getattribute__ = None\ndef run():\n raise E('t')", "failed: E"),
+        ("def run():\n raise ValueError('half \\ud800')", "ValueError: half \ufffd"),
         ("def run():\n raise ExceptionGroup('many', [ValueError(1), TypeError(2)])", "ExceptionGroup: many"),
         ("import json\ndef run():\n json.loads('{')", "in line 3: JSONDecodeError"),
         ("def run():\n exec('x =')", "in line 2: SyntaxError"),
@@ -293,7 +336,10 @@ async def test_a_crash_after_much_print_still_says_where(sandbox: Sandbox) -> No
         ("def run():\n yield [open('/dev/null') for _ in range(600)]", "Too many open files"),
         ("def run():\n return input()", "EOFError"),
         ("async def run(turn):\n turn.missing", "AttributeError: there is no 'missing'"),
-        ("class V:\n def __repr__(s): raise OSError('r')\n __str__ = __repr__\ndef run():\n yield [V()]", "OSError: r"),
+        (
+            "class V:\n def __repr__(s): raise OSError('r')\n __str__ = __repr__\ndef run():\n yield [V()]",
+            "OSError: r",
+        ),
     ],
     ids=range(24),
 )
@@ -365,20 +411,19 @@ async def test_no_run(sandbox: Sandbox, code: str, words: str) -> None:
     "code",
     [
         "import os\ndef run():\n for fd in range(1, 21):\n  try: os.write(fd, b'scribble')\n  except OSError: pass\n yield 'ok'",
-        "import os\nasync def run():\n for fd in range(3, 21):\n  try: os.close(fd)\n  except OSError: pass\n yield 'ok'",
+        "import os\ndef run():\n for fd in range(3, 21):\n  try: os.close(fd)\n  except OSError: pass\n yield 'ok'",
         "import os\ndef run():\n os.close(0), os.close(1), os.close(2)\n yield 'ok'",
         "import sys\ndef run():\n sys.stdout.close()\n sys.stderr = None\n yield 'ok'",
         "import sys\ndef run():\n sys.stdout = object()\n yield 'ok'",
         "import os, json\ndef run():\n json.dumps = json.loads = os.getpid = None\n yield 'ok'",
         "import os\ndef run():\n os.chmod('.', 0)\n os.rmdir(os.getcwd())\n yield 'ok'",
         "import socket\ndef run():\n socket.setdefaulttimeout(0.001)\n socket.socket = None\n yield 'ok'",
-        "import asyncio\nasync def run():\n asyncio.get_running_loop().set_exception_handler(1)\n yield 'ok'",
         "import gc, threading\ndef run():\n gc.collect()\n threading.stack_size(2**20)\n yield 'ok'",
         "import sys\ndef run():\n sys.setrecursionlimit(50)\n sys.modules.clear()\n yield 'ok'",
         "import warnings\nwarnings.simplefilter('error')\ndef run():\n yield 'ok'",
         "import os, signal\ndef run():\n os.kill(os.getppid(), 0)\n signal.alarm(0)\n yield 'ok'",
     ],
-    ids=range(13),
+    ids=range(12),
 )
 async def test_vandalism_that_does_no_harm(sandbox: Sandbox, code: str) -> None:
     async with ticking():
@@ -407,10 +452,10 @@ def run():
         "b'\\xa7\\x5c\\x00\\x00\\x00\\x02[]'",
         "b'\\xa7\\x5c\\x00\\x00\\x00\\x02\\xff{'",
         "b'\\xa7\\x5c\\x00\\x00\\x00\\x02{}'",
-        "b'\\xa7\\x5c\\x00\\x00\\x00\\x0d{\"t\":\"error\"}'",
-        "b'\\xa7\\x5c\\x00\\x00\\x00\\x0f{\"t\":\"started\"}'",
-        "b'\\xa7\\x5c\\x00\\x00\\x00\\x0b{\"t\":\"ask\"}'",
-        "b'\\xa7\\x5c\\x00\\x00\\x00\\x14{\"t\":\"output\",\"text\":5}'[:-1] + b' }'",
+        'b\'\\xa7\\x5c\\x00\\x00\\x00\\x0d{"t":"error"}\'',
+        'b\'\\xa7\\x5c\\x00\\x00\\x00\\x0f{"t":"started"}\'',
+        'b\'\\xa7\\x5c\\x00\\x00\\x00\\x0b{"t":"ask"}\'',
+        'b\'\\xa7\\x5c\\x00\\x00\\x00\\x14{"t":"output","text":5}\'[:-1] + b\' }\'',
         "b'\\xa7\\x5c\\x00\\x01\\x00\\x00' + b'[' * 65536",
     ],
     ids=range(10),
@@ -421,11 +466,11 @@ async def test_writing_into_the_connection(sandbox: Sandbox, data: str) -> None:
     assert outcome.seconds < 4
 
 
-@pytest.mark.parametrize(
-    "then", ["yield 'x'", "return", "raise ValueError", "import asyncio; asyncio.run(asyncio.sleep(99))"]
-)
+@pytest.mark.parametrize("then", ["yield 'x'", "return", "raise ValueError", "exit()"])
 async def test_closing_every_descriptor(sandbox: Sandbox, then: str) -> None:
-    outcome = await fails(sandbox, f"import os\ndef run():\n os.closerange(0, 4096)\n {then}", Limits(seconds=5))
+    outcome = await fails(
+        sandbox, f"import os\ndef run():\n os.closerange(0, 4096)\n {then}", Limits(seconds=5)
+    )
     assert outcome.code == "code_broken_channel"
     assert outcome.seconds < 4
 
@@ -446,11 +491,11 @@ def run():
     assert outcome.seconds < 5
 
 
-async def test_a_fork_bomb(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_fork_bomb(sandbox: Sandbox, folder: Path) -> None:
     outcome = await fails(sandbox, "import os\ndef run():\n while True: os.fork()", Limits(seconds=5))
     assert outcome.code == "code_failed"
     assert "More than 100 forks" in str(outcome.error)
-    assert await eventually(lambda: len(processes(tmp_path)) == 1)  # the fork server
+    assert await eventually(lambda: len(processes(folder)) == 1)  # the fork server
 
 
 @pytest.mark.parametrize(
@@ -465,11 +510,11 @@ async def test_a_fork_bomb(sandbox: Sandbox, tmp_path: Path) -> None:
     ],
     ids=range(6),
 )
-async def test_no_child_of_the_code_outlives_it(sandbox: Sandbox, code: str, tmp_path: Path) -> None:
+async def test_no_child_of_the_code_outlives_it(sandbox: Sandbox, code: str, folder: Path) -> None:
     async with ticking():
         outcome = await run(sandbox, code)
     assert (outcome.text, outcome.error) == ("x", None)
-    assert await eventually(lambda: len(processes(tmp_path)) == 1)
+    assert await eventually(lambda: len(processes(folder)) == 1)
 
 
 async def test_a_pool_of_processes_works(sandbox: Sandbox) -> None:
@@ -502,7 +547,7 @@ def run(tools):
     assert "not a fork of it" in outcome.only(Log)[0].text
 
 
-async def test_files_are_removed_whatever_their_rights(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_files_are_removed_whatever_their_rights(sandbox: Sandbox, folder: Path) -> None:
     code = """
 import os, tempfile
 def run():
@@ -514,11 +559,10 @@ def run():
     yield "ok"
 """
     assert (await run(sandbox, code)).text == "ok"
-    (root,) = tmp_path.iterdir()
-    assert await eventually(lambda: not list(root.iterdir()))
+    assert await eventually(lambda: not list(folder.glob("*/*")))
 
 
-async def test_killing_the_fork_server(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_killing_the_fork_server(sandbox: Sandbox, folder: Path) -> None:
     beside = asyncio.create_task(run(sandbox, "import time\ndef run():\n yield 'a'\n time.sleep(60)"))
     await asyncio.sleep(0.3)
     code = "import os, subprocess\ndef run():\n subprocess.Popen(['sleep', '600'])\n os.kill(os.getppid(), 9)\n while 1: pass"
@@ -527,9 +571,9 @@ async def test_killing_the_fork_server(sandbox: Sandbox, tmp_path: Path) -> None
         assert lost.error
         assert (lost.code, lost.error.retryable) == ("sandbox", True)
     assert other.text == "a"
-    assert await eventually(lambda: not processes(tmp_path))
+    assert await eventually(lambda: not processes(folder))
     assert (await run(sandbox, "def run():\n yield 'again'")).text == "again"
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(os.listdir(folder)) == 1
 
 
 async def test_a_fork_server_that_is_stopped_is_given_up(tmp_path: Path) -> None:
@@ -548,13 +592,22 @@ async def test_a_fork_server_that_is_stopped_is_given_up(tmp_path: Path) -> None
 async def test_no_descriptors_left(sandbox: Sandbox) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
+    taken: list[int] = []
+    outcomes: list[Outcome] = []
     try:
-        outcome = await run(sandbox, "def run():\n yield 'x'")
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(4):
+            outcomes.append(await run(sandbox, "def run():\n yield 'x'"))
+            os.close(taken.pop())
     finally:
+        for descriptor in taken:
+            os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert outcome.code == "sandbox"
-    assert re.search("Too many open files", str(outcome.error))
+    assert [outcome.code for outcome in outcomes] == ["sandbox"] * 4
+    assert "Too many open files" in str(outcomes[0].error)
 
 
 async def test_a_turn_too_large(sandbox: Sandbox) -> None:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent_mode.store.book import PersonaBook
-from agent_mode.store.db import Database
 from agent_mode.store.exchange import SIZE_LIMIT, read_catalogue
 from agent_mode.store.forms import problems
 from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport, content_hash
+from tests.stored_personas import form
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.stored_personas"]
 
 SEED = """
 import asyncio, sys
@@ -34,26 +34,6 @@ async def main():
     print(len(report.added), len(report.unchanged))
 asyncio.run(main())
 """
-
-
-def form(key: str = "coder", **changes: Any) -> PersonaForm:
-    values: dict[str, Any] = {
-        "key": key,
-        "name": "Coder",
-        "emoji": "💻",
-        "category": "software",
-        "prompt": "You write code.",
-        "description": "Writes code",
-        "capabilities": ["python", "sql"],
-        "tags": ["dev"],
-        "model": None,
-    }
-    return PersonaForm.model_validate(values | changes)
-
-
-@pytest.fixture
-def store(database: Database) -> PersonaStore:
-    return PersonaStore(database)
 
 
 # Forms

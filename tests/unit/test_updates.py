@@ -24,11 +24,10 @@ from agent_mode.errors import CatalogueError, ConfigurationError, StoreError
 from agent_mode.settings import ROOT, Settings
 from agent_mode.store import download as module
 from agent_mode.store import updates
-from agent_mode.store.db import Database
 from agent_mode.store.download import SIZE_LIMIT, Network, Source, download, is_public
-from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport
+from agent_mode.store.personas import Keep, PersonaForm, PersonaStore, SeedReport
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.stored_personas"]
 
 HOST = "catalogue.test"
 OTHER = "elsewhere.test"
@@ -521,11 +520,6 @@ def test_many_complaints_stay_readable() -> None:
 # Preview and apply
 
 
-@pytest.fixture
-def store(database: Database) -> PersonaStore:
-    return PersonaStore(database)
-
-
 async def test_preview_says_what_apply_then_does(store: PersonaStore) -> None:
     await store.seed([form(key) for key in ("same", "left", "edited", "caught", "disabled", "gone")])
     await store.save(form("own", prompt="Mine."))
@@ -578,6 +572,65 @@ async def test_a_backup_comes_before_what_it_can_undo(store: PersonaStore) -> No
     current = await store.get("coder")
     assert current is not None
     assert current.prompt == "New."
+
+
+async def test_without_protection_what_the_user_wrote_is_replaced(store: PersonaStore) -> None:
+    """But nothing is lost: a backup comes first, and a version holds it, also where both are off."""
+    reasons: list[str] = []
+
+    async def backup(reason: str) -> None:
+        current = await store.get("edited")
+        assert current is not None
+        assert current.prompt == "Mine."
+        reasons.append(reason)
+
+    await store.seed([form(key) for key in ("same", "left", "edited", "disabled")])
+    await store.save(form("own", prompt="Mine."))
+    await store.save(form("edited", prompt="Mine."))
+    await store.save(form("disabled", prompt="Mine.", enabled=False))
+    store.before_replacing = backup
+    store.protect = False
+    store.keep = Keep(versioning=False)
+    forms = [
+        form("same"),
+        *(form(key, prompt="New.") for key in ("left", "edited", "disabled", "own", "fresh")),
+    ]
+
+    plan = await updates.preview(store, forms)
+    assert plan == SeedReport(
+        added=("fresh",),
+        updated=("left",),
+        replaced=("edited", "disabled", "own"),
+        unchanged=("same",),
+    )
+    assert reasons == []
+    assert await updates.apply(store, forms) == plan
+
+    assert reasons == ["before a catalogue replaces 3 personas"]
+    kept = {one.key: one for one in await store.all()}
+    assert {kept[key].prompt for key in ("left", "edited", "disabled", "own")} == {"New."}
+    assert [kept[key].origin for key in ("edited", "own")] == ["shipped"] * 2
+    assert not kept["disabled"].enabled
+    for key in ("edited", "own"):
+        newest, before, *_ = await store.history(key)
+        assert (newest.content["prompt"], before.content["prompt"]) == ("New.", "Mine.")
+    revision = await store.revision()
+    again = await updates.apply(store, forms)
+    assert (again.replaced, await store.revision(), len(reasons)) == ((), revision, 1)
+
+
+async def test_without_a_backup_nothing_is_replaced(store: PersonaStore) -> None:
+    async def fail(reason: str) -> None:
+        raise StoreError("The disk is full.")
+
+    await store.save(form(prompt="Mine."))
+    store.before_replacing = fail
+    store.protect = False
+
+    with pytest.raises(StoreError, match="disk is full"):
+        await updates.apply(store, [form(prompt="New."), form("fresh")])
+
+    assert [one.prompt for one in await store.all()] == ["Mine."]
 
 
 # What is kept for the next start

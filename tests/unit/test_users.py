@@ -182,3 +182,30 @@ async def test_when_it_was_changed_is_noted(database: Database) -> None:
     async with database.read() as connection:
         changed = (await connection.execute(select(table.c.updated_at))).scalar_one()
     assert changed > long_ago
+
+
+async def test_what_another_process_changed_is_seen_within_seconds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where processes share the database; elsewhere memory is as good as new for ever."""
+    here, there = UserStore(database), UserStore(database)
+    await here.put("ann", ALL)
+    assert await there.get("ann") == ALL
+    await here.put("ann", UserSettings(prefix="/"))
+    assert await there.get("ann") == ALL  # not asked with every message
+
+    monkeypatch.setattr(module, "BELIEVED_SECONDS", 0.0)
+
+    assert await there.get("ann") == (UserSettings(prefix="/") if database.shared else ALL)
+
+
+async def test_old_news_are_better_than_none(
+    database: Database, plug: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = UserStore(database)
+    await store.put("ann", ALL)
+    monkeypatch.setattr(module, "BELIEVED_SECONDS", 0.0)
+    plug.away = True
+
+    assert await store.get("ann") == ALL
+    assert await store.get("ann") == ALL

@@ -20,8 +20,9 @@ from agent_mode.store.db import Database
 from agent_mode.store.forms import content, problems
 from agent_mode.store.personas import Keep, PersonaForm, PersonaStore, content_hash
 from agent_mode.store.versions import Version, unified_diff
+from tests.stored_personas import form
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.stored_personas"]
 
 WRITER = """
 import asyncio, sys
@@ -38,26 +39,6 @@ asyncio.run(main())
 
 HASH_OF_0_1 = "594558bdac13a7fae1483ac6a35bf839a062bc6ff48c944528c99876944439ca"
 """Of `form()`, as the first release computed it."""
-
-
-def form(key: str = "coder", **changes: Any) -> PersonaForm:
-    values: dict[str, Any] = {
-        "key": key,
-        "name": "Coder",
-        "emoji": "💻",
-        "category": "software",
-        "prompt": "You write code.",
-        "description": "Writes code",
-        "capabilities": ["python", "sql"],
-        "tags": ["dev"],
-        "model": None,
-    }
-    return PersonaForm.model_validate(values | changes)
-
-
-@pytest.fixture
-def store(database: Database) -> PersonaStore:
-    return PersonaStore(database)
 
 
 async def labels(store: PersonaStore, key: str = "coder") -> list[str]:

@@ -9,6 +9,7 @@ from llama_index.core.memory import BaseMemory
 from pydantic import PrivateAttr
 
 from agent_mode.agents.llamaindex import tokens
+from agent_mode.tools import results
 
 _PICTURE_TOKENS = 1_000
 _MESSAGE_TOKENS = 4
@@ -18,8 +19,8 @@ _MESSAGE_TOKENS = 4
 class TurnMemory(BaseMemory):
     """The chat, as far back as a number of tokens reaches.
 
-    What is forgotten are whole exchanges, so that no tool's result stays without its call; system messages and
-    all that came since the user's last message stay.
+    What is forgotten are whole exchanges, so that no tool's result stays without its call. System messages
+    stay, and all that came since the user's last message.
 
     Args:
         token_limit: about; see `tokens.py`.
@@ -38,20 +39,20 @@ class TurnMemory(BaseMemory):
 
     def get(self, input: str | None = None, **_: Any) -> list[ChatMessage]:
         """The messages to send."""
-        sizes = [_size(message) for message in self._messages]
-        left = self.token_limit
-        first = len(self._messages)
-        for index in range(len(self._messages) - 1, -1, -1):
-            left -= sizes[index]
-            if self._messages[index].role is MessageRole.USER:
-                if left < 0 and first < len(self._messages):
-                    break
-                first = index
-        else:
-            if left >= 0:
-                first = 0
+        first = self._first_kept()
         forgotten = self._messages[:first]
         return [m for m in forgotten if m.role is MessageRole.SYSTEM] + self._messages[first:]
+
+    def _first_kept(self) -> int:
+        left = self.token_limit
+        first: int | None = None
+        for index in range(len(self._messages) - 1, -1, -1):
+            left -= _size(self._messages[index])
+            if left < 0 and first is not None:
+                return first
+            if _is_question(self._messages[index]):
+                first = index
+        return 0
 
     async def aget(self, input: str | None = None, **kwargs: Any) -> list[ChatMessage]:
         return self.get(input, **kwargs)
@@ -82,6 +83,13 @@ class TurnMemory(BaseMemory):
 
     async def areset(self) -> None:
         self.reset()
+
+
+def _is_question(message: ChatMessage) -> bool:
+    """Whether an exchange begins with it: Open WebUI shows pictures of tools in user messages, too."""
+    first = message.blocks[0] if message.blocks else None
+    noted = isinstance(first, TextBlock) and first.text == results.IMAGES_NOTE
+    return message.role is MessageRole.USER and not noted
 
 
 def _size(message: ChatMessage) -> int:

@@ -23,7 +23,9 @@ _SYSTEM = ("system", "developer")
 
 def split(messages: Sequence[dict[str, Any]]) -> tuple[str, list[ChatMessage]]:
     """The system prompt that the messages begin with, and the rest of them."""
-    first = next((i for i, message in enumerate(messages) if message.get("role") not in _SYSTEM), len(messages))
+    first = next(
+        (i for i, message in enumerate(messages) if message.get("role") not in _SYSTEM), len(messages)
+    )
     prompt = "\n\n".join(text for text in map(_text, messages[:first]) if text)
     return prompt, [chat_message(message) for message in messages[first:]]
 
@@ -79,11 +81,12 @@ def with_pictures(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
             shown.append(_note(pictures))
             pictures = []
         found = [block for block in message.blocks if isinstance(block, ImageBlock)]
-        if message.role is MessageRole.TOOL and found:
-            pictures += found
-            words = [block for block in message.blocks if not isinstance(block, ImageBlock)]
-            message = message.model_copy(update={"blocks": words or [TextBlock(text="[image]")]})
-        shown.append(message)
+        if message.role is not MessageRole.TOOL or not found:
+            shown.append(message)
+            continue
+        pictures += found
+        words = [block for block in message.blocks if not isinstance(block, ImageBlock)]
+        shown.append(message.model_copy(update={"blocks": words or [TextBlock(text="[image]")]}))
     return [*shown, _note(pictures)] if pictures else shown
 
 

@@ -168,7 +168,12 @@ def _single_calls(chunk: dict[str, Any], whole: Assembly, id_: str) -> list[dict
     choice = choices[0] if isinstance(choices, list) and choices else None
     delta = choice.get("delta") if isinstance(choice, dict) else None
     calls = delta.get("tool_calls") if isinstance(delta, dict) else None
-    if not isinstance(choice, dict) or not isinstance(delta, dict) or not isinstance(calls, list) or not calls:
+    if (
+        not isinstance(choice, dict)
+        or not isinstance(delta, dict)
+        or not isinstance(calls, list)
+        or not calls
+    ):
         return [chunk]
     singles: list[dict[str, Any]] = []
     for position, call in enumerate(calls):
@@ -176,13 +181,13 @@ def _single_calls(chunk: dict[str, Any], whole: Assembly, id_: str) -> list[dict
             continue
         index = call.get("index")
         index = index if isinstance(index, int) else position
-        call = {**call, "index": index, "function": _function(call.get("function"))}
+        told = {**call, "index": index, "function": _function(call.get("function"))}
         if index not in whole.calls and not call.get("id"):
-            call["id"] = f"{id_}_{index}"
+            told["id"] = f"{id_}_{index}"
         # Words and the reason come once: words with the first call, the reason with the last.
         words = delta if position == 0 else {"role": delta.get("role")}
         reason = choice.get("finish_reason") if position == len(calls) - 1 else None
-        single = {**choice, "delta": {**words, "tool_calls": [call]}, "finish_reason": reason}
+        single = {**choice, "delta": {**words, "tool_calls": [told]}, "finish_reason": reason}
         singles.append({**chunk, "choices": [single]})
     return singles
 

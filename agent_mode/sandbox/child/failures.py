@@ -22,6 +22,13 @@ class NoRun(Exception):
 
 def describe(error: BaseException) -> Message:
     """The message that ends the run; never raises."""
+    try:
+        return _described(error)
+    except BaseException:  # noqa: BLE001  an exception of the code's own making may be broken in any way
+        return {"t": "error", "code": "code_failed", "type": type(error).__name__[:_TEXT], "text": ""}
+
+
+def _described(error: BaseException) -> Message:
     if isinstance(error, MemoryError):
         process.relieve()
         return {**OUT_OF_MEMORY, "line": _line(error)}

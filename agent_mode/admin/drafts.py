@@ -1,0 +1,143 @@
+"""Agents as somebody writes them: everything that is wrong with a draft at once, and what is odd about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from typing import Any
+
+from agent_mode.admin.backend import Backend
+from agent_mode.agents import stored
+from agent_mode.agents.stored import Parts
+from agent_mode.agents.types import get_type
+from agent_mode.chat.runtime import Runtime
+from agent_mode.errors import AgentModeError, ConfigurationError, DefinitionError, Problem
+from agent_mode.llm import connection as connections
+from agent_mode.store.agents import Agent, AgentForm
+
+_PROVIDER_SECONDS = 5.0
+"""How long the provider may take to list its models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What became of the values of an agent.
+
+    Attributes:
+        form: ready to save; None if something is wrong.
+        parts: definition and valves as their models; None if something is wrong.
+        problems: all that is wrong, by field.
+    """
+
+    form: AgentForm | None = None
+    parts: Parts | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    def usable(self) -> AgentForm:
+        """The form to save.
+
+        Raises:
+            RequestError: it brings code, and that is switched off.
+            DefinitionError: all that is wrong with it.
+        """
+        if self.form is not None:
+            return self.form
+        refusal = stored.code_is_off()
+        if any(problem.message == refusal.message for problem in self.problems):
+            raise refusal
+        raise DefinitionError("The agent cannot be saved", problems=self.problems)
+
+
+def draft(values: Any, *, known: Agent | None, allow_code: bool) -> Draft:
+    """Reads the values of an agent.
+
+    Args:
+        values: as they came, of any kind.
+        known: the agent that they are to replace; masked valves stand for what it has.
+        allow_code: whether agents may bring Python code of their own.
+    """
+    meant = _meant(values, known) if isinstance(values, Mapping) else values
+    form, problems = None, list[Problem]()
+    try:
+        form = AgentForm.parse(meant)
+    except DefinitionError as error:
+        problems = list(error.problems)
+    parts = None
+    if isinstance(meant, Mapping):
+        parts, found = stored.read(meant, allow_code=allow_code)
+        problems += [problem for problem in found if problem not in problems]
+    if form is None or parts is None:
+        return Draft(problems=problems)
+    return Draft(form.model_copy(update={"valves": stored.kept_valves(parts.valves)}), parts)
+
+
+def _meant(values: Mapping[str, Any], known: Agent | None) -> dict[str, Any]:
+    meant = dict(values)
+    valves = meant.get("valves")
+    if not isinstance(valves, Mapping):
+        return meant
+    valves = dict(valves)
+    if "access" in valves:
+        meant.setdefault("access", valves.pop("access"))
+    try:
+        kind = get_type(str(meant.get("agent_type")))
+    except DefinitionError:
+        return meant
+    return {**meant, "valves": stored.unmasked(kind, valves, known.valves if known else {})}
+
+
+async def oddities(backend: Backend, form: AgentForm, parts: Parts) -> list[Problem]:
+    """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow."""
+    runtime = backend.runtime
+    found: list[Problem] = []
+    persona = getattr(parts.definition, "persona", None)
+    if persona and runtime.personas.get(persona) is None:
+        hint = "GET /api/v1/personas/ lists them; a disabled one does not count."
+        found.append(Problem("definition.persona", f"There is no persona “{persona}”.", hint))
+    if runtime.personas.get(form.id) is not None:
+        found.append(
+            Problem("id", f"A persona is called “{form.id}” too.", f"!{form.id} calls the agent then.")
+        )
+    found += _unknown_agents(runtime, form, parts)
+    if form.agent_type == "llamaindex_workflow" and find_spec("llama_index") is None:
+        hint = "Install llama-index-core and llama-index-llms-openai."
+        found.append(Problem("agent_type", "LlamaIndex is not installed on this server.", hint))
+    return found + await _unknown_models(runtime, parts)
+
+
+def _unknown_agents(runtime: Runtime, form: AgentForm, parts: Parts) -> list[Problem]:
+    words = [word.strip().lower() for word in (parts.valves.allowed_agents or "").split(",") if word.strip()]
+    known = [spec.id for spec in runtime.directory.matching("*") if spec.id != form.id]
+    return [
+        Problem("valves.allowed_agents", f"No other agent fits “{word}”.", "GET /api/v1/agents/ lists them.")
+        for word in words
+        if not any(fnmatchcase(agent_id, word) for agent_id in known)
+    ]
+
+
+async def _unknown_models(runtime: Runtime, parts: Parts) -> list[Problem]:
+    named = {
+        "definition.model": getattr(parts.definition, "model", None),
+        "valves.llm_model": parts.valves.llm_model,
+    }
+    if not any(named.values()):
+        return []
+    valves = parts.valves
+    try:
+        connection = connections.resolve(
+            runtime.settings, base_url=valves.llm_base_url, api_key=valves.llm_api_key
+        )
+        async with asyncio.timeout(_PROVIDER_SECONDS):
+            offered = {entry["id"] for entry in await runtime.llm.models(connection)}
+    except ConfigurationError as error:
+        return [Problem("valves.llm_base_url", error.message, error.hint)]
+    except (AgentModeError, TimeoutError):
+        return []  # nobody to ask; the first run says what is wrong
+    return [
+        Problem(path, f"The model provider does not list “{name}”.", "Its list names what it offers.")
+        for path, name in named.items()
+        if name and name not in offered
+    ]

@@ -1,0 +1,205 @@
+"""Agents on real servers: as models of their own, with tools that Open WebUI executes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.provider import Provider
+from tests.server.openwebui import OpenWebUI
+from tests.server.servers import OURS, PIPE, STOCK, Kind, Server, eventually, make, params, running
+from tests.server.toolkit import Call, Toolkit
+
+ERRAND = "errand"
+
+
+@pytest.fixture(scope="module", params=params(OURS, STOCK, PIPE))
+def server(request: Any, tmp_path_factory: Any, provider_process: Provider) -> Iterator[Server]:
+    kind: Kind = request.param
+    home: Path = tmp_path_factory.mktemp(f"agents-{kind}")
+    made = make(
+        kind,
+        home,
+        provider_process.base_url,
+        environment={"AGENT_MODE_MODEL": "stub-agent"},
+        foreign=("errand.py", "probe.py"),
+    )
+    with running(made):
+        made.set_valves(llm_model="stub-agent")
+        yield made
+
+
+@pytest.fixture
+def webui(server: Server) -> OpenWebUI:
+    return OpenWebUI(server)
+
+
+def toolkit(**options: Any) -> Toolkit:
+    kit = Toolkit(**options)
+
+    @kit.add
+    def roll_dice(sides: int) -> str:
+        """Rolls a die."""
+        return f"a {sides}-sided die showed 3"
+
+    @kit.add
+    def clock() -> str:
+        """Tells the time."""
+        return "it is noon"
+
+    @kit.add
+    def broken() -> str:
+        """Does not work."""
+        raise RuntimeError("out of order")
+
+    return kit
+
+
+def test_an_agent_is_a_model_of_its_own(webui: OpenWebUI, server: Server) -> None:
+    entry = webui.models()[ERRAND]
+    assert entry["name"] == "Errand"
+    if server.kind.layer:
+        assert entry["tags"] == [{"name": "Agent"}]
+        assert entry["info"]["meta"]["description"] == "Runs errands for the tests."
+    assert webui.chat().ask("greet", ERRAND).good().text == "Hello, Bob."
+
+
+def test_its_valves_are_its_own(webui: OpenWebUI, server: Server) -> None:
+    reply = server.post(f"/{ERRAND}/valves/update", {"greeting": "Ahoy", "max_steps": "7"})
+    assert reply.json()["max_steps"] == 7
+    try:
+        assert webui.chat().ask("greet", ERRAND).good().text == "Ahoy, Bob."
+    finally:
+        server.post(f"/{ERRAND}/valves/update", {})
+
+
+def test_open_webui_executes_the_tools(webui: OpenWebUI) -> None:
+    answer = webui.chat().ask("roll", ERRAND, tools=toolkit()).good()
+    assert answer.text == "Rolling.\na 6-sided die showed 3 Done."
+    assert [(call.name, call.arguments) for call in answer.calls] == [("roll_dice", {"sides": 6})]
+    assert answer.statuses[-1] == "Done"
+
+
+def test_several_rounds_and_several_calls_at_once(webui: OpenWebUI) -> None:
+    chat = webui.chat()
+    answer = chat.ask("twice", ERRAND, tools=toolkit()).good()
+    assert answer.text == "a 4-sided die showed 3 and a 8-sided die showed 3"
+    assert [call.round for call in answer.calls] == sorted(call.round for call in answer.calls)
+    answer = chat.ask("both", ERRAND, tools=toolkit()).good()
+    assert answer.text == "a 4-sided die showed 3 and it is noon"
+    assert len({call.round for call in answer.calls}) == 1
+
+
+def test_a_tool_that_fails_is_the_agents_to_handle(webui: OpenWebUI) -> None:
+    answer = webui.chat().ask("try", ERRAND, tools=toolkit()).good()
+    assert answer.text.startswith("could not: ")
+    assert "out of order" in answer.text
+
+
+def test_a_denied_call_is_the_agents_to_handle(webui: OpenWebUI) -> None:
+    def no(_: Call) -> bool:
+        return False
+
+    answer = webui.chat(temporary=True).ask("roll", ERRAND, tools=toolkit(approve=no))
+    assert "a 6-sided die" not in answer.text
+    assert answer.errors
+
+
+def test_what_it_says_itself_is_shown(webui: OpenWebUI) -> None:
+    answer = webui.chat().ask("cite", ERRAND).good()
+    [source] = [event["data"] for event in answer.events if event["type"] == "source"]
+    assert source["source"] == {"name": "Almanac", "url": "https://almanac.example/moon"}
+    assert answer.text == "The moon is round [1]."
+
+
+def test_it_thinks_with_the_llm_and_asks_others(webui: OpenWebUI) -> None:
+    chat = webui.chat()
+    assert chat.ask("think: say: deeply", ERRAND).good().text == "deeply"
+    answer = chat.ask("ask: say: as a teacher", ERRAND).good()
+    assert answer.text == "as a teacher"
+    assert any("Teacher" in status for status in answer.statuses)
+
+
+def test_an_error_is_readable_and_what_came_before_stays(webui: OpenWebUI) -> None:
+    answer = webui.chat().ask("fail", ERRAND)
+    assert answer.text == "So far so good. "
+    [error] = answer.errors
+    assert "the price is missing" in error
+    assert "agent errand" in answer.statuses[-1]
+    report = next(item["error"] for item in answer.objects if "error" in item)
+    assert {"code", "agent", "run_id", "step", "elapsed_ms", "partial", "retryable", "hint"} <= set(report)
+
+
+def test_without_streaming_the_answer_is_whole(webui: OpenWebUI) -> None:
+    assert webui.chat().ask("greet", ERRAND, stream=False).good().text == "Hello, Bob."
+    body = webui.chat().ask("fail", ERRAND, stream=False)
+    assert "the price is missing" in body.errors[0]
+
+
+def test_personas_and_agents_take_over_from_each_other(webui: OpenWebUI) -> None:
+    chat = webui.chat()
+    chat.ask("greet", ERRAND).good()
+    assert chat.ask("!coder say: code", ERRAND).good().text == "code"
+    assert chat.ask("say: still code", ERRAND).good().text == "still code"
+    assert chat.ask("!errand greet", ERRAND).good().text == "Hello, Bob."
+
+
+def test_whom_nobody_can_vouch_for_reaches_no_agent_by_its_name(webui: OpenWebUI, server: Server) -> None:
+    answer = webui.chat().ask("!errand greet", "personas.coder").good()
+    assert "cannot be called from here" in answer.text
+    server.post(f"/{ERRAND}/valves/update", {"access": "everyone"})
+    try:
+        assert webui.chat().ask("!errand greet", "personas.coder").good().text == "Hello, Bob."
+    finally:
+        server.post(f"/{ERRAND}/valves/update", {})
+
+
+def test_a_task_of_open_webui_is_no_errand(webui: OpenWebUI) -> None:
+    chat = webui.chat()
+    chat.ask("greet", ERRAND).good()
+    told = webui.task("title_generation", "### Task:\nMake a title", chat, ERRAND)
+    assert told.text.startswith("Hello from stub: ### Task:")
+
+
+def at_work(server: Server) -> list[str]:
+    """What of a run is alive in the server."""
+    return [name for name in server.probe()["tasks"] if name in ("perform", "quiet", "pump", "_stream", "one")]
+
+
+def test_stop_ends_the_errand(webui: OpenWebUI, server: Server, provider: Provider) -> None:
+    provider.clear()
+    for text in ("sleep", "think: like: stub-hang", "ask: like: stub-hang"):
+        asked = webui.chat().begin(text, ERRAND)
+        assert eventually(lambda: at_work(server))
+        assert eventually(lambda text=text: text == "sleep" or provider.active == 1)
+        pressed = time.monotonic()
+        asked.stop()
+        assert eventually(lambda: not at_work(server) and not provider.active, within=6), text
+        assert time.monotonic() - pressed < (1.5 if server.kind.layer else 4)
+
+
+def test_many_at_once(webui: OpenWebUI) -> None:
+    def one(number: int) -> str:
+        return webui.chat().ask("twice", ERRAND, tools=toolkit()).good().text
+
+    with ThreadPoolExecutor(20) as pool:
+        told = set(pool.map(one, range(60)))
+    assert told == {"a 4-sided die showed 3 and a 8-sided die showed 3"}
+
+
+def test_a_restart_between_call_and_result(tmp_path: Path, provider: Provider) -> None:
+    made = make(OURS, tmp_path / "home", provider.base_url, foreign=("errand.py", "probe.py"))
+    with running(made):
+
+        def restart(_: Any) -> None:
+            made.stop()
+            made.spawn()
+            made.wait()
+
+        told = OpenWebUI(made).chat().ask("twice", ERRAND, tools=toolkit(), pause_before_followup=restart)
+        assert told.good().text == "a 4-sided die showed 3 and a 8-sided die showed 3"

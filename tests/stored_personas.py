@@ -1,0 +1,32 @@
+"""A persona as the tests of the store write it, and the store they write it to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent_mode.store.db import Database
+from agent_mode.store.personas import PersonaForm, PersonaStore
+
+
+def form(key: str = "coder", **changes: Any) -> PersonaForm:
+    """A persona with all fields set."""
+    values: dict[str, Any] = {
+        "key": key,
+        "name": "Coder",
+        "emoji": "💻",
+        "category": "software",
+        "prompt": "You write code.",
+        "description": "Writes code",
+        "capabilities": ["python", "sql"],
+        "tags": ["dev"],
+        "model": None,
+    }
+    return PersonaForm.model_validate(values | changes)
+
+
+@pytest.fixture
+def store(database: Database) -> PersonaStore:
+    """The personas in a new database."""
+    return PersonaStore(database)
