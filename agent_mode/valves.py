@@ -75,7 +75,7 @@ class Valves(BaseModel):
 
     @classmethod
     def misfits(cls, values: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong with values, by name: all that would be put right in silence, for whoever can be told."""
+        """What is wrong with values, by name: all that would else be put right in silence."""
         found = {name: cls._misfit(name, value) for name, value in values.items()}
         return {name: reason for name, reason in found.items() if reason}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from agent_mode.agents import recording
@@ -127,6 +128,7 @@ async def prepare(
     work = Work(spec, task, state, services, connection, model, parent, path)
     hand_over = tool_for(work)
     await work.tools.gather([hand_over] if hand_over else [], getattr(spec.definition, "tools", None))
+    work.task = replace(task, messages=work.tools.fitted(task.messages))
     return work
 
 

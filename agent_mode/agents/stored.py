@@ -80,9 +80,11 @@ def read(
         parsed, problems = _definition(kind, definition)
         found += problems
     if isinstance(valves, Mapping):
-        usable = _valves(kind, {**valves, "access": values.get("access", "openwebui")})
-        if strict or usable is None:
-            found += valve_problems(kind, valves)
+        wrong = valve_problems(kind, valves) if strict else []
+        found += wrong
+        if not wrong:
+            usable = _valves(kind, {**valves, "access": values.get("access", "openwebui")})
+            found += [] if usable is not None else [_refused(kind)]
     if found or parsed is None or usable is None:
         return None, found
     return Parts(kind, parsed, usable), []
@@ -100,7 +102,7 @@ def code_is_off() -> RequestError:
     """The error for whoever brings Python code where it is not allowed."""
     return RequestError(
         "Agents with Python code of their own are switched off on this server.",
-        hint="Set AGENT_MODE_ALLOW_CUSTOM_PYTHON=true and restart, if everybody with the connection key may run "
+        hint="Set AGENT_MODE_ALLOW_CUSTOM_PYTHON=true and restart, if whoever has the connection key may run "
         "code here. A file in the pipelines folder needs no such setting.",
         code="custom_python_off",
         status=403,
@@ -116,9 +118,12 @@ def valve_problems(kind: AgentType, values: Mapping[str, Any]) -> list[Problem]:
         Problem(f"valves.{name}", reason, hint if name in unknown else "")
         for name, reason in kind.valves.misfits(values).items()
     ]
-    if not found and _valves(kind, values) is None:
-        found.append(Problem("valves", "The type does not take these values.", hint))
-    return found
+    return found or ([] if _valves(kind, values) is not None else [_refused(kind)])
+
+
+def _refused(kind: AgentType) -> Problem:
+    hint = f"A {kind.name} has: {', '.join(kind.valves.model_fields)}."
+    return Problem("valves", "The type does not take these values.", hint)
 
 
 def _valves(kind: AgentType, values: Mapping[str, Any]) -> AgentValves | None:
@@ -130,7 +135,10 @@ def _valves(kind: AgentType, values: Mapping[str, Any]) -> AgentValves | None:
 
 def kept_valves(valves: AgentValves) -> dict[str, Any]:
     """What the store keeps of valves: what differs from the defaults. Who may use it stands elsewhere."""
-    return valves.model_dump(exclude_defaults=True, exclude={"access"})
+    # Not exclude_defaults: that keeps whatever a serializer of its own dumps.
+    fields = type(valves).model_fields
+    dumped = valves.model_dump(exclude={"access"})
+    return {name: value for name, value in dumped.items() if value != fields[name].get_default()}
 
 
 def masked(agent_type: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def masked(agent_type: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unmasked(kind: AgentType, values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Valves as they are meant: a mask that was shown stands for what this very agent has, any other for nothing."""
+    """Valves as they are meant: a mask stands for the secret of this very agent, any other for nothing."""
     meant = dict(values)
     for name in kind.valves.secrets() & meant.keys():
         shown, secret = meant[name], known.get(name)

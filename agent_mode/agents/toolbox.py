@@ -120,6 +120,26 @@ class Toolbox:
         self._own[name] = tool
         return name
 
+    def fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages with earlier calls and results as this agent's LLM shall see them.
+
+        Calls stand under the names by which it knows the tools, results are no longer than the valves allow.
+        """
+        names = {spec.original: spec.name for spec in self._specs.values() if spec.original != spec.name}
+        limit = self._work.spec.valves.tool_result_limit
+
+        def fit(message: dict[str, Any]) -> dict[str, Any]:
+            if message["role"] == "tool":
+                return {
+                    **message,
+                    "content": results.shortened(results.content_of(message["content"]), limit),
+                }
+            if names and message.get("tool_calls"):
+                return {**message, "tool_calls": [_renamed(call, names) for call in message["tool_calls"]]}
+            return message
+
+        return [fit(message) for message in messages]
+
     @property
     def specs(self) -> list[ToolSpec]:
         return list(self._specs.values())
@@ -175,19 +195,27 @@ class Toolbox:
         return ToolResult(results.shortened(result.content, limit), result.is_error)
 
     async def call_all(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Executes the calls of one assistant message side by side; returns the `tool` messages, in order."""
+        """Executes the calls of one assistant message side by side; returns the messages that follow on it.
 
-        async def one(call: dict[str, Any]) -> dict[str, Any]:
+        These are the `tool` messages, in order, and one with the pictures, which `tool` messages cannot hold.
+        """
+
+        async def one(call: dict[str, Any]) -> ToolResult:
             function = call["function"]
-            result = await self.call(function["name"], function["arguments"])
-            return {"role": "tool", "tool_call_id": call["id"], "content": result.content}
+            return await self.call(function["name"], function["arguments"])
 
         tasks = [asyncio.create_task(one(call)) for call in calls]
         try:
-            return await asyncio.gather(*tasks)  # not a TaskGroup: its errors come in a group
+            found = await asyncio.gather(*tasks)  # not a TaskGroup: its errors come in a group
         finally:
             for task in tasks:
                 task.cancel()
+        messages = [
+            {"role": "tool", "tool_call_id": call["id"], "content": result.text}
+            for call, result in zip(calls, found, strict=True)
+        ]
+        pictures = [url for result in found for url in results.images_of(result.content)]
+        return [*messages, results.images_note(pictures)] if pictures else messages
 
     def _checked(self, name: str, arguments: Any) -> tuple[dict[str, Any], str | None]:
         """The arguments as an object, and what is wrong with the call."""
@@ -267,3 +295,9 @@ def _timed_out(spec: ToolSpec, seconds: float) -> ToolError:
         hint="Try something smaller, or let an admin raise the valve `tool_timeout`.",
         code="tool_timeout",
     )
+
+
+def _renamed(call: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    function = call.get("function") or {}
+    name = function.get("name")
+    return {**call, "function": {**function, "name": names.get(name, name)}}

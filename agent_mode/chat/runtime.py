@@ -50,6 +50,8 @@ KEEP_DAYS = 365
 KEEP_TEXT_DAYS = 30
 """How long it is remembered what each of several models side by side said."""
 
+_UPKEEP_PATIENCE = 5.0
+"""Seconds that a backup in mid-writing gets to end."""
 KEEP_RUNS_DAYS = 30
 """How long the records of runs are kept."""
 KEEP_SNAPSHOTS_HOURS = 48.0
@@ -102,6 +104,7 @@ class Runtime:
             spawn=self.spawn,
         )
         self._background: set[asyncio.Task[Any]] = set()
+        self._upkeep: asyncio.Future[Any] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -162,6 +165,8 @@ class Runtime:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self._upkeep is not None:
+            await asyncio.wait({self._upkeep}, timeout=_UPKEEP_PATIENCE)
         await self.webhooks.close()
         await hooks.close()
         await self.sessions.close()
@@ -191,7 +196,8 @@ class Runtime:
                     log.info("personas changed", count=len(self.personas.all()))
                 if await self.agents.refresh(self.agent_store):
                     self.directory.changed()
-                await self.backups.maintain()
+                self._upkeep = asyncio.ensure_future(self.backups.maintain())
+                await asyncio.shield(self._upkeep)  # a file that is being written is not left open
                 if self.loop.time() >= next_prune:
                     await self.sessions.prune(KEEP_DAYS)
                     await self.replies.prune(KEEP_TEXT_DAYS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ STALE_SECONDS = 2.0
 MODELS_TTL = 60.0
 """Seconds for which a provider's model list is believed."""
 _MAX_LISTS = 64
+_LARGE = 2**19
 OWN_PREFIX = "personas."
 """How the ids of our own models begin."""
 HOP_HEADER = "X-Agent-Mode-Hop"
@@ -249,7 +251,7 @@ class LlmClient:
     def _post(self, connection: Connection, body: bytes) -> Any:
         return self._opened().post(
             f"{connection.base_url}/chat/completions",
-            data=body,
+            data=_data(body),
             headers=_headers(connection),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connection.connect_timeout),
         )
@@ -285,7 +287,7 @@ class LlmClient:
                     async with self._opened().request(
                         method,
                         connection.base_url + path,
-                        data=body,
+                        data=_data(body),
                         headers=_headers(connection),
                         timeout=_timeout(connection),
                     ) as response:
@@ -315,6 +317,11 @@ def _encoded(payload: Payload) -> bytes:
         raise RequestError(
             "The request is nested too deeply.", hint="Send flatter messages.", field="messages"
         ) from None
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    """The body as aiohttp wants it: large ones as a stream, which it sends piece by piece."""
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE else body
 
 
 def _leads_back(entry: dict[str, Any]) -> bool:

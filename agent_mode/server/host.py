@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio.to_thread
 
+from agent_mode import __version__
 from agent_mode.chat import browser
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import ConfigurationError
@@ -133,7 +134,7 @@ class Host:
         # Made with the first request: on most servers it is never asked, and FastAPI takes its time.
         from agent_mode.admin.api.app import make_app  # noqa: PLC0415
 
-        return make_app(self)
+        return make_app(self, __version__)
 
     async def _open_agents(self, runtime: Runtime) -> None:
         # Stored agents are pipelines, and those need this very host.
@@ -149,7 +150,7 @@ class Host:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
                 await agents.settle()
-            except Exception:  # noqa: BLE001  an agent type of others may raise anything
+            except Exception:  # an agent type of others may raise anything; the next change is followed again
                 log.exception("the stored agents could not be brought up to date")
 
     def _install_layer(self, settings: Settings) -> None:

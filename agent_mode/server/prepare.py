@@ -15,6 +15,8 @@ from agent_mode.settings import ROOT, Settings
 log = get_logger(__name__)
 
 KEY_FILE = "connection_key"
+PUT_FILE = "own_pipelines.json"
+"""Names of the files that we have put into the pipelines folder: one that is gone from there was deleted."""
 
 
 def data_dir(settings: Settings) -> Path:
@@ -60,16 +62,53 @@ def connection_key(settings: Settings, folder: Path) -> str:
 def pipelines_dir(settings: Settings, folder: Path) -> Path:
     """The folder that the server loads: our files renewed, other files and all valves left alone.
 
-    It is a copy because the server moves a file that fails to load.
+    It is a copy because the server moves a file that fails to load. A file of ours that was deleted since the
+    last start stays deleted.
     """
     target = folder / "pipelines"
     target.mkdir(exist_ok=True)
-    for source in sorted((ROOT / "pipelines").glob("*.py")):
+    sources = sorted((ROOT / "pipelines").glob("*.py"))
+    put_before = _put_before(folder / PUT_FILE)
+    for source in sources:
+        if source.name in put_before and _was_deleted(target, source.name):
+            log.info("pipeline left out, since it was deleted", file=source.name, undo=f"delete {PUT_FILE}")
+            continue
         shutil.copyfile(source, target / source.name)
+        _let_failure_go(target / "failed" / source.name)
         _seed_valves(settings, target / source.stem)
+    _write_put(folder / PUT_FILE, put_before | {source.name for source in sources})
     for valves in target.glob("*/valves.json"):
         _set_aside_if_broken(valves)
     return target
+
+
+def _was_deleted(target: Path, name: str) -> bool:
+    """A file that failed to load is gone too, but the server has put it aside."""
+    return not (target / name).exists() and not (target / "failed" / name).exists()
+
+
+def _let_failure_go(failed: Path) -> None:
+    """The file has a new chance; what failed may be somebody's work, and stays under another name."""
+    if failed.exists():
+        failed.replace(failed.with_name(f"{failed.name}.old"))
+
+
+def _put_before(path: Path) -> set[str]:
+    """The files of ours that earlier starts put into the folder."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return set()
+    except ValueError:
+        log.warning("list of our pipelines unreadable; all of them are put in place", file=str(path))
+        return set()
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def _write_put(path: Path, names: set[str]) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(sorted(names), indent=2) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def _seed_valves(settings: Settings, folder: Path) -> None:

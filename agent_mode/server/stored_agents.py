@@ -141,7 +141,7 @@ class StoredAgents:
 async def judge(runtime: Runtime, agent: Agent) -> tuple[Parts | None, list[Problem]]:
     """The parts of a record, or what is wrong with it."""
     allowed = runtime.settings.allow_custom_python
-    # In a thread: a type may look closely at what a definition holds, and half a megabyte of code takes its time.
+    # In a thread: a type may look closely at what a definition holds, and much code takes its time.
     return await asyncio.to_thread(stored.read, content(agent), allow_code=allowed, strict=False)
 
 

@@ -133,7 +133,7 @@ async def newest(connection: AsyncConnection, key: str | None = None) -> dict[st
     query = select(table.c.persona_key, func.max(table.c.number)).group_by(table.c.persona_key)
     if key is not None:
         query = query.where(table.c.persona_key == key)
-    return {persona: number for persona, number in await connection.execute(query)}
+    return {row[0]: row[1] for row in await connection.execute(query)}
 
 
 async def history(connection: AsyncConnection, key: str) -> list[Version]:

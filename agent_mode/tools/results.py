@@ -72,6 +72,11 @@ def images_of(content: Any) -> list[str]:
     return [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
 
 
+def images_note(urls: list[str]) -> dict[str, Any]:
+    """The user message that shows a model the pictures of tools, as Open WebUI writes it."""
+    return {"role": "user", "content": [{"type": "text", "text": IMAGES_NOTE}, *map(_image, urls)]}
+
+
 def is_images_note(message: dict[str, Any]) -> bool:
     """Whether a message is no user's, but shows the model the pictures of the tools before it."""
     content = message.get("content")

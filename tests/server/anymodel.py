@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from tests.server.openwebui import Answer, Json, OpenWebUI
@@ -51,6 +52,8 @@ class AnyModel(OpenWebUI):
         """The bodies that the inlet was called with."""
         self.replies: list[Json] = []
         """What it answered."""
+        self.speak: Callable[[Json], str] = lambda sent: ANSWER
+        """What a foreign model answers to a request."""
         self._bases = bases or {}
         self._cookie = cookie
         self._session = session
@@ -59,6 +62,10 @@ class AnyModel(OpenWebUI):
         reply = self.server.post(f"/{pipeline}/filter/inlet", {"user": self.user, "body": body})
         assert reply.status_code == 200, reply.text
         return reply.json()
+
+    def outlet(self, body: Json) -> None:
+        reply = self.server.post("/hotswap/filter/outlet", {"user": self.user, "body": body})
+        assert (reply.status_code, reply.json()) == (200, body)
 
     def send(self, body: Json, metadata: Json, *, inlet: bool = True, filters: bool = False) -> Answer:
         del inlet, filters
@@ -79,7 +86,7 @@ class AnyModel(OpenWebUI):
             headers = {"Cookie": f"token={self._cookie}"} if self._cookie else None
             return self.complete({**sent, "user": self.user}, headers)
         answer = Answer(200, sent)
-        answer.body = {"choices": [{"message": {"role": "assistant", "content": ANSWER}}]}
+        answer.body = {"choices": [{"message": {"role": "assistant", "content": self.speak(sent)}}]}
         return answer
 
     @property

@@ -197,6 +197,9 @@ class OpenWebUI:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
+    def outlet(self, body: Json) -> None:
+        """Called when an answer is complete; our own models hear what they say themselves."""
+
     def send(self, body: Json, metadata: Json, *, inlet: bool = True, filters: bool = False) -> Answer:
         """Inlets with metadata, then the chat request without."""
         body = self.prepare(body, metadata, inlet=inlet, filters=filters)
@@ -404,6 +407,7 @@ class Chat:
             answer = self.client.send(body, metadata, inlet=inlet, filters=filters)
             answer.node = node
             node.output = stored(answer)
+            self.client.outlet(self._finished(model, node))
             return answer
 
         def prepare(known: Json, told: list[Json]) -> Json:
@@ -446,6 +450,22 @@ class Chat:
             if len(whole.rounds) == 1:
                 whole.sent, whole.status, whole.body = body, answer.status, answer.body
         return answer
+
+    def _finished(self, model: str, node: Node) -> Json:
+        """What an outlet is called with."""
+        branch = [
+            {
+                "id": each.id,
+                "role": each.role,
+                "content": each.content or "".join(m.get("content") or "" for m in each.messages),
+                "info": None,
+                "timestamp": int(time.time()),
+                **({"output": each.output} if each.output else {}),
+            }
+            for each in node.branch()
+        ]
+        known = {"chat_id": self.id, "session_id": self.session_id, "id": node.id}
+        return {"model": model, "messages": branch, "filter_ids": [], **known}
 
     def _metadata(self, question: Node, node: Node, tools: Toolkit | None) -> Json:
         return {

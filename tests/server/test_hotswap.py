@@ -202,9 +202,135 @@ def test_two_models_have_the_personas_assigned_to_them(admin: AnyModel) -> None:
     assert mark(admin)["per_model_active"] is True
     first, second = chat.ask_all("More", models)
     check(first, "teacher")
-    check(second, "scientist", reset=True, after="teacher")  # both see the answer that is shown
+    check(second, "scientist")  # each has its own history
 
-    check(chat.regenerate(models[1]), "scientist", reset=True, after="teacher")
+    check(chat.regenerate(models[1]), "scientist")
+
+
+# Side by side, each with its own history
+
+
+PAIR = ["gpt-4o", "claude-3-5-sonnet-20241022"]
+
+
+def talking(client: AnyModel) -> AnyModel:
+    """Each answer says who gave it, to what."""
+    client.speak = lambda sent: f"{sent['model']} on {sent['messages'][-1]['content'].splitlines()[-1]}"
+    return client
+
+
+def heard(answer: Answer) -> list[str]:
+    """The earlier answers that the model was shown as its own."""
+    return [m["content"] for m in answer.sent["messages"] if m["role"] == "assistant"]
+
+
+def test_side_by_side_each_model_sees_its_own_answers(admin: AnyModel) -> None:
+    chat = talking(admin).chat(system="House rule.")
+    chat.ask_all("One", PAIR)
+    for answer, model in zip(chat.ask_all("Two", PAIR), PAIR, strict=True):
+        assert heard(answer) == [f"{model} on One"]
+        assert [m["content"] for m in answer.sent["messages"] if m["role"] != "assistant"] == [
+            "House rule.",
+            "One",
+            "Two",
+        ]
+    for answer, model in zip(chat.ask_all("Three", PAIR), PAIR, strict=True):
+        assert heard(answer) == [f"{model} on One", f"{model} on Two"]
+
+    assert heard(chat.regenerate(PAIR[1])) == [f"{PAIR[1]} on One", f"{PAIR[1]} on Two"]
+    alone = chat.ask("Four", PAIR[0])
+    assert admin.untouched  # alone it goes on with what is shown
+    assert heard(alone)[-1] == f"{PAIR[1]} on Three"
+    for answer, model in zip(chat.ask_all("Five", PAIR), PAIR, strict=True):
+        assert heard(answer)[:3] == [f"{model} on {word}" for word in ("One", "Two", "Three")]
+        assert heard(answer)[3] == f"{PAIR[0]} on Four"
+
+
+def test_with_personas_each_sees_its_own_answers(admin: AnyModel) -> None:
+    chat = talking(admin).chat()
+    chat.ask_all("!persona1 teacher !persona2 scientist Explain light", PAIR)
+    for text in ("More", "And more"):
+        answers = chat.ask_all(text, PAIR)
+        for answer, model, persona in zip(answers, PAIR, ("teacher", "scientist"), strict=True):
+            check(answer, persona)
+            assert all(said.startswith(model) for said in heard(answer))
+    first, second = chat.ask_all("!writer Write it", PAIR)
+
+    check(first, "writer", reset=True, after="teacher")
+    assert '<agent_mode agent="writer">' in text_of(second.sent["messages"])
+    assert "CONTINUE: Teacher" not in text_of(second.sent["messages"])
+
+
+def test_the_same_model_twice_is_told_apart(admin: AnyModel) -> None:
+    count = iter(range(100))
+    admin.speak = lambda sent: f"answer {next(count)}"
+    chat = admin.chat()
+    twice = ["gpt-4o", "gpt-4o"]
+    chat.ask_all("!persona1 teacher !persona2 scientist Explain light", twice)
+    first, second = chat.ask_all("More", twice)
+
+    check(first, "teacher")
+    check(second, "scientist")
+    assert sorted(heard(first) + heard(second)) == ["answer 0", "answer 1"]
+    third, fourth = chat.ask_all("!reset More", twice)
+    assert len({*heard(third), *heard(fourth)}) == 4
+
+
+def test_one_may_be_as_it_is_beside_a_persona(admin: AnyModel) -> None:
+    chat = talking(admin).chat()
+    chat.ask_all("!persona1 teacher Explain light", PAIR)
+
+    for text in ("More", "And more"):
+        first, second = chat.ask_all(text, PAIR)
+        check(first, "teacher")
+        assert "agent_mode" not in text_of(second.sent["messages"])
+        assert all(said.startswith(PAIR[1]) for said in heard(second))
+
+
+def test_a_model_whose_words_nobody_heard_sees_what_is_shown(admin: AnyModel) -> None:
+    """Stopped, it tells no outlet."""
+    chat = talking(admin).chat()
+    outlet = admin.outlet
+    admin.outlet = lambda body: None if body["model"] == PAIR[1] else outlet(body)
+    chat.ask_all("!persona1 teacher !persona2 scientist One", PAIR)
+
+    first, second = chat.ask_all("Two", PAIR)
+
+    check(first, "teacher")
+    check(second, "scientist", reset=True, after="teacher")
+    assert heard(first) == heard(second) == [f"{PAIR[0]} on One"]
+
+
+def test_side_by_side_after_a_restart(tmp_path: Path, provider: Provider) -> None:
+    own = make(OURS, tmp_path / "ours", provider.base_url)
+    client = talking(AnyModel(own, user("admin")))
+    saved, temporary = client.chat(), client.chat(temporary=True)
+    with running(own):
+        for chat in (saved, temporary):
+            chat.ask_all("!persona1 teacher !persona2 scientist One", PAIR)
+            assert heard(chat.ask_all("Two", PAIR)[1]) == [f"{PAIR[1]} on One"]
+        own.stop()
+    with running(own):
+        for answer, model, persona in zip(
+            saved.ask_all("Three", PAIR), PAIR, ("teacher", "scientist"), strict=True
+        ):
+            check(answer, persona)
+            assert heard(answer) == [f"{model} on One", f"{model} on Two"]
+        # Of a temporary chat nothing is kept on disk.
+        assert heard(temporary.ask_all("Three", PAIR)[1]) == [f"{PAIR[0]} on One", f"{PAIR[0]} on Two"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"body": {}}, {"body": {"id": 1, "messages": "x"}}, {"body": {"messages": [None]}, "user": None}],
+    ids=str,
+)
+def test_odd_outlets_come_back_as_they_are(server: Server, form: Json) -> None:
+    reply = server.post("/hotswap/filter/outlet", form)
+
+    if "body" in form:
+        assert (reply.status_code, reply.json()) == (200, form["body"])
+    assert reply.status_code < 500
 
 
 def test_images_stay(admin: AnyModel) -> None:
@@ -259,9 +385,54 @@ def test_other_filters_are_told_who_is_active(admin: AnyModel) -> None:
         "agent_hotswap_active": True,
         "active_persona": "coder",
         "active_persona_name": "Coder",
-        "per_model_active": True,
+        "per_model_active": False,
+        "persona_sequence": [],
+        "enhanced_features": mark(admin)["enhanced_features"],
         "message_id": chat.metadata["message_id"],
     }
+
+
+def test_other_filters_are_told_who_speaks_in_a_sequence(admin: AnyModel) -> None:
+    chat = admin.chat()
+    chat.ask("!teacher Explain !reset Again !writer A poem", "gpt-4o").good()
+    assert mark(admin)["persona_sequence"] == ["teacher", "reset", "writer"]
+    assert mark(admin)["agent_hotswap_active"] is True
+    chat.ask("!persona1 teacher !persona2 scientist").good()
+    chat.ask("!multi Tea or coffee?").good()
+
+    assert mark(admin)["persona_sequence"] == ["teacher", "scientist"]
+    assert mark(admin)["per_model_active"] is True
+
+
+def test_other_filters_are_told_what_there_is(server: Server, admin: AnyModel) -> None:
+    def features() -> Json:
+        admin.chat().ask("!coder Write a loop", "gpt-4o")
+        return mark(admin)["enhanced_features"]
+
+    usual = features()
+    assert set(usual.values()) <= {True, False}
+    on = {"per_model", "sequences", "multi", "browser", "versioning", "backups"}
+    assert {name for name, there in usual.items() if there} - {"auto"} == on
+    server.set_valves(enable_stream_switching=True, enable_suggestions=True)
+    set_valves(server, persistent_persona=True, enable_automatic_backups=False)
+
+    changed = {name for name, there in features().items() if there is not usual[name]}
+
+    assert changed == {"stream_switching", "suggestions", "persistent_persona", "backups"}
+
+
+@pytest.mark.parametrize(
+    "text", ["!coder Write a loop", "!teacher Explain it !writer Tell it", "!agent list"]
+)
+def test_no_provider_sees_what_other_filters_are_told(admin: AnyModel, provider: Provider, text: str) -> None:
+    """Open WebUI takes the metadata out, and we pass none of them on."""
+    reply = admin.said(text)
+    answer = admin.complete({**reply, "model": CONSOLE, "stream": True, "user": admin.user})
+
+    for sent in (admin.chat().ask(text, "gpt-4o").sent, *(recorded.body for recorded in provider.chats)):
+        assert not {"metadata", "agent_hotswap"} & set(sent)
+        assert "persona_sequence" not in json.dumps(sent)
+    assert "persona_sequence" not in json.dumps(answer.payloads)
 
 
 def test_called_twice_for_a_message_it_says_the_same(admin: AnyModel) -> None:
@@ -367,7 +538,8 @@ def test_the_console_answers(admin: AnyModel, provider: Provider, text: str, wor
 
     given, reply = admin.given[-1], admin.replies[-1]
     assert reply["model"] == CONSOLE
-    assert {**reply, "model": "gpt-4o"} == {**given, CONTEXT_KEY: reply[CONTEXT_KEY]}
+    metadata = {key: value for key, value in reply["metadata"].items() if key != "agent_hotswap"}
+    assert {**reply, "model": "gpt-4o", "metadata": metadata} == {**given, CONTEXT_KEY: reply[CONTEXT_KEY]}
     context = unpack(reply[CONTEXT_KEY], KEY)
     assert context is not None
     assert (context.via, context.said, context.chat_id) == ("gpt-4o", text, chat.id)
@@ -427,6 +599,43 @@ def test_a_sequence_speaks_through_the_chosen_model(admin: AnyModel, provider: P
     check(chat.ask("And now?"), "scientist")
 
 
+def test_in_a_sequence_reset_is_the_model_as_it_is(admin: AnyModel, provider: Provider) -> None:
+    provider.script("Light is a wave.", "Indeed.", "O light!")
+    chat = admin.chat()
+
+    answer = chat.ask("!teacher Explain light !reset Is that so? !writer a poem", "gpt-4o").good()
+
+    first, plain, last = (text_of(recorded.body["messages"]) for recorded in provider.chats)
+    assert CATALOGUE["teacher"]["prompt"] in first
+    assert "as you are without any persona" in plain
+    assert CATALOGUE["teacher"]["prompt"][:60] not in plain
+    assert '<answer by="Teacher">\nLight is a wave.' in plain
+    assert "Is that so?" in plain
+    assert '<answer by="gpt-4o">\nIndeed.' in last
+    assert "**gpt-4o**\n\nIndeed." in answer.text
+    check(chat.ask("And now?"), "writer")
+
+
+def test_a_sequence_may_begin_and_end_with_the_model_as_it_is(admin: AnyModel, provider: Provider) -> None:
+    chat = admin.chat()
+    chat.ask("!reset Say it !teacher Explain it !reset Sum it up", "gpt-4o").good()
+
+    first, _, last = (recorded.body["messages"] for recorded in provider.chats)
+    assert first == [{"role": "user", "content": "Say it"}]  # nobody was there to be put aside
+    assert "as you are without any persona" in text_of(last)
+    chat.ask("Thanks")
+    assert admin.untouched
+
+
+def test_our_own_answers_have_their_place_in_a_sequence(admin: AnyModel, provider: Provider) -> None:
+    provider.script("Light is a wave.", "O light!")
+
+    answer = admin.chat().ask("!teacher Explain\n!agent list\n!writer a poem", "gpt-4o").good()
+
+    assert len(provider.chats) == 2
+    assert answer.text.index("a wave.") < answer.text.index("| `!teacher` |") < answer.text.index("O light!")
+
+
 def test_a_sequence_on_a_model_out_of_reach_says_so(admin: AnyModel, provider: Provider) -> None:
     answer = admin.chat().ask("!teacher Explain light !writer a poem", "llama-of-elsewhere")
 
@@ -466,7 +675,7 @@ def test_without_the_console_the_chosen_model_prints_the_answer(
     order, words_to_print = reply["messages"]
     assert (order["role"], words_to_print["role"]) == ("system", "user")
     assert order["content"].startswith("Reply with exactly the text of the user's message.")
-    if text == "!agent rollback coder 1.0.99":
+    if text.startswith(("!agent rollback", "!agent history")):
         words = "Only an admin"
     assert words in words_to_print["content"]
 
@@ -1002,6 +1211,48 @@ def test_a_failure_leaves_the_chat_as_it_was_and_is_logged(server: Server, admin
     assert "secret" not in server.log()
 
 
+def test_the_log_changes_its_form_without_a_restart(server: Server, admin: AnyModel) -> None:
+    def lines() -> list[str]:
+        server.mark = server.log_file.stat().st_size
+        chat = admin.chat()
+        chat.ask("!coder Write a loop", "gpt-4o")
+        chat.ask("!teacher Explain it")
+        return [line for line in server.log().splitlines() if "persona switched" in line]
+
+    assert [line.startswith("[AGENT_MODE:INFO] persona switched [") for line in lines()] == [True]
+    set_valves(server, enable_structured_logging="on")
+    (line,) = lines()
+    record = json.loads(line)
+    assert (record["event"], record["level"], record["persona"]) == ("persona switched", "info", "teacher")
+    assert record["timestamp"]
+    set_valves(server)
+
+    assert [line.startswith("[AGENT_MODE:INFO]") for line in lines()] == [True]
+
+
+def test_debug_says_what_was_decided_and_what_was_sent(server: Server, admin: AnyModel) -> None:
+    set_valves(server, enable_debug=True, integration_debug=True)
+    chat = admin.chat()
+    chat.ask("!coder Write a secret loop", "gpt-4o")
+
+    records = [line.partition("] ")[2] for line in server.records()]
+    (decided,) = [line for line in records if line.startswith("turn decided ")]
+    for word in (f"chat_id={chat.id}", "model=gpt-4o", "commands=coder", "persona=coder", "refused=False"):
+        assert word in decided
+    assert "secret" not in decided
+    (told,) = [line for line in records if line.startswith("integration context ")]
+    assert "active_persona=coder" in told
+    (prompt,) = [line for line in records if line.startswith("prompt ")]
+    assert "secret" in prompt
+    set_valves(server)
+    server.mark = server.log_file.stat().st_size
+
+    chat.ask("Another secret")
+
+    assert "secret" not in server.log()
+    assert "decided" not in server.log()
+
+
 def test_a_switch_is_logged_without_words_of_the_chat(server: Server, admin: AnyModel) -> None:
     chat = admin.chat()
     chat.ask("!coder Write a loop", "gpt-4o")
@@ -1017,6 +1268,7 @@ def test_a_switch_is_logged_without_words_of_the_chat(server: Server, admin: Any
         "model=gpt-4o",
         "strategy=gpt-4o*",
         "template=hierarchical",
+        "duration_ms=",
     ):
         assert word in record
     assert "secret" not in server.log()

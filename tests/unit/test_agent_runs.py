@@ -482,3 +482,54 @@ async def test_reasoning_passes(runtime: Runtime) -> None:
     told = await play(runtime, agent(), task("think: hm. then say: done"))
     assert told.text == "done"
     assert told.thoughts == "hm."
+
+
+async def test_pictures_of_tools_reach_the_model(runtime: Runtime, provider: Provider) -> None:
+    picture = "data:image/png;base64,iVBORw0KGgo="
+    from agent_mode.tools.results import images_note
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield await tools.clock()
+
+    for spec in (agent(), coded(run)):
+        asked = task("call: clock {}")
+        first = [event async for event in run_agent(spec, asked, runtime.services)]
+        [call] = first[-1].calls
+        back = [
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"id": call.id, "function": {"name": "clock"}}],
+            },
+            {"role": "tool", "tool_call_id": call.id, "content": "clock: Image file read successfully."},
+            images_note([picture]),
+        ]
+        asked = replace(asked, messages=[*asked.messages, *back])
+        told = Told([event async for event in run_agent(spec, asked, runtime.services)])
+        assert told.failure is None
+        assert "Image file read" in told.text
+    assert picture in json.dumps(provider.chats[-1].body["messages"])
+
+
+async def test_names_that_no_model_takes_are_given_others(runtime: Runtime, provider: Provider) -> None:
+    long = "server.search_" + "x" * 80
+    odd = {"type": "function", "function": {**CLOCK["function"], "name": long}}
+    asked = task("Go", odd)
+    provider.clear()
+    await play(runtime, agent(), asked)
+    [name] = [tool["function"]["name"] for tool in provider.last().body["tools"]]
+    assert len(name) <= 64
+    told = await play(runtime, agent(), task(f"call: {name} {{}}", odd))
+    assert told.calls == [(long, {})]
+    sent = provider.last().body["messages"]
+    assert [call["function"]["name"] for m in sent for call in m.get("tool_calls") or ()] == [name]
+
+
+async def test_a_result_of_a_megabyte_is_cut_for_the_model(runtime: Runtime, provider: Provider) -> None:
+    told = await play(
+        runtime,
+        agent(tool_result_limit=2000),
+        task('call: roll_dice {"sides": 6}'),
+        execute=lambda *_: "x" * 2**20,
+    )
+    assert told.failure is None

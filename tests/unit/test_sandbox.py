@@ -189,7 +189,7 @@ def run():
         "session": True,
         "group": True,
         "core": [0, 0],
-        "nice": 10,
+        "nice": 5,
         "cpu": True,
         "files": 512,
         "stdin": True,

@@ -135,7 +135,7 @@ async def patch_agent(
     return await _full(server, record)
 
 
-@router.delete("/{agent_id}", status_code=204, summary="Delete an agent")
+@router.delete("/{agent_id}", status_code=204, response_model=None, summary="Delete an agent")
 async def delete_agent(server: Server, runtime: Running, author: Author, agent_id: Id) -> None:
     """Removes the agent. Its versions stay, and a rollback brings it back."""
     await runtime.agent_store.delete(agent_id, author)

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-import agent_mode
 from agent_mode.admin.api import agent_types, agents, credentials, personas, running, runs, shapes
 from agent_mode.admin.api.errors import FormError, error_json
 from agent_mode.admin.backend import Backend
@@ -27,7 +26,7 @@ _COLLECTIONS = frozenset(f"{PREFIX}/{name}" for name in ("agents", "personas", "
 App = Callable[..., Awaitable[None]]
 
 
-def make_app(backend: Backend) -> App:
+def make_app(backend: Backend, version: str) -> App:
     """The API of a running server.
 
     Its documentation is a document alone (`/api/v1/openapi.json`): a page that shows it would load its parts
@@ -36,7 +35,7 @@ def make_app(backend: Backend) -> App:
     errors = {status: {"model": shapes.Error} for status in ("4XX", "5XX")}
     app = FastAPI(
         title="Agent Mode",
-        version=agent_mode.__version__,
+        version=version,
         description="Agents, personas and runs. Every error is `{code, message, field, hint}`.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,

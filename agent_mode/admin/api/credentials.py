@@ -38,14 +38,14 @@ async def has_credential(runtime: Running, user_id: UserId) -> dict[str, Any]:
     openapi_extra=takes(CredentialForm.model_json_schema(), key={"api_key": "sk-0123456789abcdef"}),
 )
 async def put_credential(runtime: Running, user_id: UserId, body: Body) -> dict[str, Any]:
-    """Keeps the user's own API key, encrypted. Where Open WebUI is known, it must accept the key as theirs."""
+    """Keeps the user's own API key, encrypted. Where Open WebUI is known, it must say that it is theirs."""
     api_key = read(CredentialForm, body).api_key.strip()
     await _check(runtime, user_id, api_key)
     await runtime.credentials.put(user_id, api_key)
     return {"user_id": user_id, "has_credential": True}
 
 
-@router.delete("/{user_id}/credential", status_code=204, summary="Forget a credential")
+@router.delete("/{user_id}/credential", status_code=204, response_model=None, summary="Forget a credential")
 async def delete_credential(runtime: Running, user_id: UserId) -> None:
     """Forgets the user's API key, if there is one."""
     await runtime.credentials.drop(user_id)

@@ -11,7 +11,7 @@ AGENT: dict[str, Any] = {
     "agent_type": "persona",
     "definition": {
         "persona": "technical_writer",
-        "instructions": "You get a list of commits. Write release notes for users, grouped by what they gain.",
+        "instructions": "Write release notes for users from a list of commits, grouped by what users gain.",
     },
     "valves": {"temperature": 0.2, "max_steps": 5},
     "tags": ["Writing"],

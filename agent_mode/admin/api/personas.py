@@ -127,10 +127,8 @@ async def update_persona(runtime: Running, author: Author, key: Key, body: Body)
     """Saves a new version. `version` is the one that you have read; if it is not the newest any more, nothing
     is written, and the answer is 409 `stale_version`."""
     values = {"key": key, **as_object(body)}
-    if values.get("version") == 0:  # nothing of it was versioned yet
-        expected = values.pop("version")
-    else:
-        expected = seen_version(values)
+    # 0: nothing of it was versioned yet
+    expected = values.pop("version") if values.get("version") == 0 else seen_version(values)
     known = await _known(runtime, key)
     form = _acceptable(runtime, _form({"enabled": known.enabled, **values}))
     if form.key != key:
@@ -143,7 +141,7 @@ async def update_persona(runtime: Running, author: Author, key: Key, body: Body)
     return await _saved(runtime, record)
 
 
-@router.delete("/{key}", status_code=204, summary="Delete a persona")
+@router.delete("/{key}", status_code=204, response_model=None, summary="Delete a persona")
 async def delete_persona(runtime: Running, key: Key) -> None:
     """Removes a persona of your own, and disables a shipped one. Versions stay; a rollback brings it back."""
     await _known(runtime, key)

@@ -72,8 +72,9 @@ async def run(
 ) -> Response:
     """Asks any agent of this server: one of the store, one of a file, or a persona by its key.
 
-    A closed connection stops the run. With `stream`, each event is one `data:` line of JSON with a `type`
-    (`run`, `status`, `text`, `reasoning`, `source`, `image`, `tool`, `usage`, `error`), and `done` is the last.
+    A closed connection stops the run. With `stream`, each event is one `data:` line of JSON with a `type`:
+    `run`, `status`, `text`, `reasoning`, `source`, `image`, `tool`, `tool_calls`, `usage`, `error`. The last
+    one is `done`, which holds everything together.
     """
     form = read(RunForm, body)
     task = _task(agent_id, form)

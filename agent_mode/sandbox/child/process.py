@@ -26,7 +26,7 @@ FORKS = 100
 """How often code may call `os.fork`, its forks included; a fork bomb ends here."""
 RESERVE = 32 * 2**20
 """Bytes of memory above the limit that are left for telling that the limit was reached."""
-NICENESS = 10
+NICENESS = 5
 _MOST_SECONDS = 10**7
 _SPARE_DESCRIPTORS = 8
 _SET_PARENT_DEATH_SIGNAL = 1
