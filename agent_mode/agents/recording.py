@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from agent_mode.agents.work import Work
-from agent_mode.errors import AgentModeError
+from agent_mode.errors import AgentModeError, RunCancelled
 from agent_mode.store.run_records import RunRecord
 from agent_mode.tools.results import is_error, text_of
 
@@ -66,6 +66,18 @@ def end(
             duration_ms=round((now - record.started_at).total_seconds() * 1000),
         )
     )
+
+
+def given_up(record: RunRecord) -> RunRecord:
+    """The record of a run that waited for the caller's tools when it was told to stop; it does not go on."""
+    now = datetime.now(UTC)
+    error = RunCancelled("The run was stopped while it waited for a tool.").report()
+    return replace(record, state="stopped", error=error, ended_at=now)
+
+
+def was_given_up(record: RunRecord) -> bool:
+    """Whether results of its tools come too late. A run that was stopped while it spoke may be gone on with."""
+    return record.state == "stopped" and record.error is not None
 
 
 def trace_of(error: AgentModeError) -> str:

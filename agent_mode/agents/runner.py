@@ -21,7 +21,7 @@ from agent_mode.agents.spec import AgentSpec, Task
 from agent_mode.agents.state import RunState, run_of
 from agent_mode.agents.types import get_type
 from agent_mode.agents.work import Work
-from agent_mode.errors import AgentModeError, StoreError
+from agent_mode.errors import AgentModeError, RunCancelled, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.run_records import RunRecord
 from agent_mode.tools.results import images_of, is_images_note, text_of
@@ -71,6 +71,10 @@ async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGen
         events; `ToolCalls` or `Failure` is the last one.
     """
     past = await _past(spec, task, services)
+    if past.record is not None and recording.was_given_up(past.record):
+        error = RunCancelled("The run was stopped.", hint="Ask again to start anew.")
+        yield Failure(error.within(agent=spec.id, run_id=past.run_id))
+        return
     if past.state:
         task = replace(task, messages=past.state.get("messages") or task.messages[: _asked(task.messages)])
     budget = Budget(spec.valves, past.spent or _counted(task.messages))

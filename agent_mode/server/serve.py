@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from agent_mode.errors import ConfigurationError
+from agent_mode.errors import ConfigurationError, StoreError
 from agent_mode.observe import logs
 from agent_mode.observe.webhooks import Webhooks
 from agent_mode.server import auth, prepare, upstream
@@ -18,6 +18,8 @@ from agent_mode.server.host import Host, host
 from agent_mode.server.streaming import Receive, Scope, Send
 from agent_mode.settings import Settings
 from agent_mode.store.db import Database
+
+log = logs.get_logger(__name__)
 
 GRACE_SECONDS = 5
 """How long running chats may go on when the server is told to stop."""
@@ -42,6 +44,8 @@ class Lifespan:
             if held and message["type"].startswith("lifespan.shutdown."):
                 held = False  # uvicorn ends the process as soon as it hears this
                 await self._host.release()
+            elif message["type"] == "lifespan.startup.complete":
+                await self._agents_of_new_types()
             await send(message)
 
         try:
@@ -49,6 +53,13 @@ class Lifespan:
         finally:
             if held:
                 await self._host.release()
+
+    async def _agents_of_new_types(self) -> None:
+        """The pipelines are loaded now, and with them the agent types that they bring along."""
+        try:
+            await self._host.sync_agents()
+        except StoreError as error:
+            log.warning("agents not brought up to date, trying again", reason=str(error))
 
 
 def serve(settings: Settings) -> None:

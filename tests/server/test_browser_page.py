@@ -195,3 +195,13 @@ def test_list_and_commands_follow_the_valves(server: Server, webui: OpenWebUI) -
     data = island(answer.events[0]["data"]["embeds"][0])
     assert (data["prefix"], {persona["key"] for persona in data["personas"]}) == ("#", offered)
     assert "| `#coder` |" in answer.text
+
+
+def test_the_page_follows_the_valves(server: Server) -> None:
+    before = island(server.get("/personas").text)
+    assert (before["prefix"], len(before["personas"])) == ("!", len(CATALOGUE))
+    server.set_valves(models="coder, writer", keyword_prefix="#")
+
+    data = island(server.get("/personas").text)
+
+    assert (data["prefix"], {persona["key"] for persona in data["personas"]}) == ("#", {"coder", "writer"})

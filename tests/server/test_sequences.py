@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.provider import Provider, Recorded, Reply
+from tests.provider import USAGE, Provider, Recorded, Reply
 from tests.server.openwebui import USER, Answer, Chat, Json, OpenWebUI
 from tests.server.servers import OURS, PIPE, ROOT, Kind, Server, eventually, params
 
@@ -365,6 +365,41 @@ def test_stop_ends_the_whole_sequence(server: Server, webui: OpenWebUI, provider
     assert server.probe()["runs"] == 0
 
 
+# What it costs
+
+
+def usages(answer: Answer) -> list[Json]:
+    return [chunk["usage"] for chunk in answer.chunks if chunk.get("usage")]
+
+
+def test_the_usage_of_all_steps_comes_at_the_end(chat: Chat, provider: Provider) -> None:
+    answer = chat.ask(THREE, CODER, stream_options={"include_usage": True}).good()
+
+    (usage,) = usages(answer)
+    assert usage == {name: 3 * count for name, count in USAGE.items()}
+    assert answer.chunks[-1]["usage"] == usage or answer.chunks[-2]["usage"] == usage
+    assert answer.finish_reasons == ["stop"]
+
+
+def test_usage_that_nobody_reports_is_not_made_up(chat: Chat, provider: Provider) -> None:
+    assert usages(chat.ask(THREE, CODER).good()) == []
+
+
+def test_a_failing_step_costs_nothing(chat: Chat, provider: Provider) -> None:
+    provider.script(Reply("One", usage=True), Reply(like="stub-500"), Reply("Three", usage=True))
+
+    (usage,) = usages(chat.ask(THREE, CODER).good())
+
+    assert usage == {name: 2 * count for name, count in USAGE.items()}
+
+
+def test_without_streaming_the_usage_is_that_of_all_steps(chat: Chat, provider: Provider) -> None:
+    answer = chat.ask(THREE, CODER, stream=False).good()
+
+    assert answer.body["usage"] == {name: 3 * count for name, count in USAGE.items()}
+    assert [recorded.body["stream"] for recorded in provider.chats] == [False] * 3
+
+
 # Without streaming
 
 
@@ -444,6 +479,79 @@ def test_the_same_model_twice_has_two_personas(chat: Chat, provider: Provider) -
         for answer in chat.ask_all(text, [CODER, CODER]):
             answer.good()
         assert set(told(provider)) == {"teacher", "scientist"}
+
+
+def seen(provider: Provider) -> dict[str, list[Any]]:
+    """The earlier answers that each was shown as its own; forgets it."""
+    found = {speaker(recorded): assistants(recorded) for recorded in provider.chats}
+    provider.clear()
+    return found
+
+
+def test_each_model_sees_its_own_answers(chat: Chat, provider: Provider) -> None:
+    said: dict[str, list[str]] = {CODER: [], WRITER: []}
+    for number in range(4):
+        provider.clear()
+        provider.script(f"This {number}.", f"That {number}.")
+        both = ask_both(chat, f"Question {number}")
+        assert seen(provider) == {model.partition(".")[2]: said[model] for model in said}
+        for model, answer in zip(said, both, strict=True):
+            said[model].append(answer.text)
+    assert said[CODER] != said[WRITER]
+
+    chat.go_to(both[1])
+    provider.clear()
+    ask_both(chat, "The other one is shown now")
+
+    assert seen(provider) == {model.partition(".")[2]: said[model] for model in said}
+
+
+def test_a_model_alone_goes_on_with_what_is_shown(chat: Chat, provider: Provider) -> None:
+    provider.script("This.", "That.")
+    both = ask_both(chat, "Question")
+    chat.go_to(both[1])
+    provider.clear()
+
+    chat.ask("Alone", CODER).good()
+
+    assert seen(provider) == {"coder": [both[1].text]}
+
+
+def test_temporary_chats_have_their_own_answers_too(webui: OpenWebUI, provider: Provider) -> None:
+    chat = webui.chat(temporary=True)
+    provider.script("This.", "That.")
+    both = ask_both(chat, "Question")
+    provider.clear()
+
+    ask_both(chat, "More")
+
+    assert seen(provider) == {"coder": [both[0].text], "writer": [both[1].text]}
+
+
+def test_a_sequence_is_ones_own_answer_too(chat: Chat, provider: Provider) -> None:
+    both = ask_both(chat, "!teacher One !scientist Two")
+    provider.clear()
+
+    ask_both(chat, "More")
+
+    (mine, theirs) = (assistants(recorded) for recorded in provider.chats)
+    assert [mine, theirs] in ([[both[0].text], [both[1].text]], [[both[1].text], [both[0].text]])
+
+
+def test_the_same_model_twice_sees_its_own_answers(chat: Chat, provider: Provider) -> None:
+    provider.script("This one.", "That one.")
+    first, second = (
+        answer.good() for answer in chat.ask_all("!persona1 teacher !persona2 scientist Hi", [CODER] * 2)
+    )
+    answers = {"teacher": first.text, "scientist": second.text}
+    assert first.text != second.text
+    for number in (1, 2):
+        provider.clear()
+        for answer in chat.ask_all("More", [CODER] * 2):
+            answer.good()
+        for who, said in seen(provider).items():
+            assert said[0] == answers[who]
+            assert len(said) == number
 
 
 # A talk

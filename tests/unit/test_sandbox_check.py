@@ -27,11 +27,11 @@ GOOD = [
     "from agent import main as run",
     "from agent import *",
     "try:\n    import x\nexcept ImportError:\n    def run(): pass",
-    "if True:\n    pass\nelse:\n    async def run(turn): pass",
+    "if False:\n    pass\nelse:\n    async def run(turn): pass",
     "with open('/dev/null'):\n    def run(): pass",
     "match 1:\n    case 1:\n        def run(): pass",
     "def run(wrong): pass\ndef run(turn): pass",
-    "import functools\n@functools.partial\ndef run(anything): pass",
+    "@lambda f: lambda turn: 1\ndef run(anything): pass",
     r"x = '\d'" + "\ndef run(): pass",
 ]
 

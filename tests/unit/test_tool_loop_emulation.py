@@ -27,6 +27,11 @@ Json = dict[str, Any]
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 ME, HER = "user-1", "user-2"
+UNREADABLE = (
+    "Error: Tool call arguments could not be parsed. The model generated malformed or incomplete JSON for "
+    "`roll_dice`. Please try again."
+)
+NO_OBJECT = "Error: Tool call arguments for `roll_dice` must be a JSON object. Please try again."
 
 
 def roll_dice(sides: int = 6, note: str = "") -> str:
@@ -95,7 +100,8 @@ class Desk:
                 for line in wire.lines(reply):
                     answer.take(line.decode().strip())
         except (Stopped, OSError):
-            self.stop.check() if not self.stop.pressed.is_set() else None
+            if not self.stop.pressed.is_set():
+                raise
         return answer
 
     def form(self, text: str, model: str = "stub-agent", **extra: Any) -> Json:
@@ -206,10 +212,9 @@ def test_the_first_request_stays_as_it_was_sent(provider: Provider) -> None:
 @pytest.mark.parametrize(
     ("sent", "kept", "result"),
     [
-        ('`{"sides": `', '{"sides": ', "Error: Tool call arguments could not be parsed. The model generated "
-         "malformed or incomplete JSON for `roll_dice`. Please try again."),
-        ("`[1]`", "[1]", "Error: Tool call arguments for `roll_dice` must be a JSON object. Please try again."),
-        ("`null`", "null", "Error: Tool call arguments for `roll_dice` must be a JSON object. Please try again."),
+        ('`{"sides": `', '{"sides": ', UNREADABLE),
+        ("`[1]`", "[1]", NO_OBJECT),
+        ("`null`", "null", NO_OBJECT),
         ("`{'sides': 3}`", '{"sides":3}', "rolled 3"),
         ('{"sides": "7"}', '{"sides":"7"}', "rolled 7"),
         ('{"note": 5}', '{"note":5}', "rolled 65"),

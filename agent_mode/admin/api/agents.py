@@ -24,6 +24,7 @@ from agent_mode.admin.api.requests import (
     seen_version,
     stale,
     takes,
+    writable,
 )
 from agent_mode.admin.backend import Backend
 from agent_mode.admin.drafts import Draft, draft, oddities
@@ -67,7 +68,7 @@ async def create_agent(
     server: Server, runtime: Running, author: Author, body: Body, response: Response
 ) -> dict[str, Any]:
     """Saves the agent. Enabled, it is a model at once; no chat is disturbed."""
-    form = (await _draft(runtime, body)).usable()
+    form = (await _draft(runtime, _new(body))).usable()
     _check_free(server, form.id)
     record = await runtime.agent_store.create(form, author)
     await server.sync_agents()
@@ -83,7 +84,7 @@ async def create_agent(
 )
 async def validate_draft(server: Server, runtime: Running, body: Body) -> dict[str, Any]:
     """Everything that is wrong with it at once, by field, and what it names that is not here now."""
-    made = await _draft(runtime, body)
+    made = await _draft(runtime, _new(body))
     if made.form is not None:
         if server.has_pipeline(made.form.id):
             made = replace(made, problems=[_taken(made.form.id)])
@@ -109,7 +110,7 @@ async def update_agent(
 ) -> dict[str, Any]:
     """Saves a new version. `version` is the one that you have read; if it is not the newest any more, nothing
     is written, and the answer is 409 `stale_version`. A masked secret keeps what is there."""
-    values = {"id": agent_id, **as_object(body)}
+    values = {"id": agent_id, **writable(body, shapes.AGENT_READ_ONLY)}
     expected = seen_version(values)
     known = await _known(runtime, agent_id)
     form = _same_id((await _draft(runtime, values, known)).usable(), agent_id)
@@ -128,7 +129,7 @@ async def patch_agent(
     server: Server, runtime: Running, author: Author, agent_id: Id, body: Body
 ) -> dict[str, Any]:
     """Saves a new version with these fields, each as a whole; the others stay. `version` may be left out."""
-    changes = as_object(body)
+    changes = writable(body, shapes.AGENT_READ_ONLY)
     expected = seen_version(changes) if "version" in changes else None
     record = await _patch(runtime, agent_id, changes, author, expected)
     await server.sync_agents()
@@ -247,12 +248,16 @@ async def rollback_agent(
 async def validate_agent(server: Server, runtime: Running, agent_id: Id, body: Body) -> dict[str, Any]:
     """As `/validate`, with these fields in place of what is stored."""
     known = await _known(runtime, agent_id)
-    changes = {} if body is None else as_object(body)
-    changes.pop("version", None)
+    changes = {} if body is None else _new(body)
     made = await _draft(runtime, {**_base(known), **changes}, known)
     if made.form is not None and (made.form.id != agent_id or server.has_pipeline(agent_id)):
         made = replace(made, problems=[_fixed() if made.form.id != agent_id else _taken(agent_id)])
     return await _verdict(server, made)
+
+
+def _new(body: Any) -> dict[str, Any]:
+    """The values of an agent that has no version yet; a copy of another one brings that one's along."""
+    return writable(body, {*shapes.AGENT_READ_ONLY, "version"})
 
 
 async def _patch(

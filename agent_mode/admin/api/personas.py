@@ -18,12 +18,12 @@ from agent_mode.admin.api.requests import (
     Offset,
     RollbackForm,
     Running,
-    as_object,
     number_of,
     read,
     seen_version,
     stale,
     takes,
+    writable,
 )
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import Problem, RequestError, StoreError
@@ -75,7 +75,7 @@ async def list_personas(
 )
 async def create_persona(runtime: Running, author: Author, body: Body, response: Response) -> dict[str, Any]:
     """Saves the persona. Enabled, it is a model at once."""
-    form = _acceptable(runtime, _form(as_object(body)))
+    form = _acceptable(runtime, _form(_new(body)))
     if await runtime.persona_store.get(form.key) is not None:
         raise _exists(form.key)
     try:
@@ -94,8 +94,7 @@ async def create_persona(runtime: Running, author: Author, body: Body, response:
 )
 async def validate_persona(runtime: Running, body: Body) -> dict[str, Any]:
     """Everything that is wrong with it at once, by field, and what is odd about it. Saves nothing."""
-    values = as_object(body)
-    values.pop("version", None)
+    values = _new(body)
     wrong: list[Problem] = []
     odd: list[Problem] = []
     try:
@@ -126,11 +125,11 @@ async def read_persona(runtime: Running, key: Key) -> dict[str, Any]:
 async def update_persona(runtime: Running, author: Author, key: Key, body: Body) -> dict[str, Any]:
     """Saves a new version. `version` is the one that you have read; if it is not the newest any more, nothing
     is written, and the answer is 409 `stale_version`."""
-    values = {"key": key, **as_object(body)}
+    values = {"key": key, **writable(body, shapes.PERSONA_READ_ONLY)}
     # 0: nothing of it was versioned yet
     expected = values.pop("version") if values.get("version") == 0 else seen_version(values)
     known = await _known(runtime, key)
-    form = _acceptable(runtime, _form({"enabled": known.enabled, **values}))
+    form = _acceptable(runtime, _form({"enabled": known.enabled, "extras": known.extras, **values}))
     if form.key != key:
         problem = Problem("key", "A persona's key does not change.", "Create another, and delete this one.")
         raise FormError("The persona cannot be saved", problems=[problem])
@@ -196,6 +195,11 @@ async def rollback_persona(runtime: Running, author: Author, key: Key, body: Bod
     _acceptable(runtime, (await _version(runtime, key, number)).form())
     record = await runtime.persona_store.rollback(key, label_of(number), author)
     return await _saved(runtime, record)
+
+
+def _new(body: Any) -> dict[str, Any]:
+    """The values of a persona that has no version yet; a copy of another one brings that one's along."""
+    return writable(body, {*shapes.PERSONA_READ_ONLY, "version"})
 
 
 def _form(values: dict[str, Any]) -> PersonaForm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -109,6 +109,15 @@ def as_object(body: Any) -> dict[str, Any]:
             problems=[Problem("body", f"The body is {found}.", "Send a JSON object.")],
         )
     return body
+
+
+def writable(body: Any, read_only: Collection[str]) -> dict[str, Any]:
+    """The body without what an answer tells and no input changes, so that what was read can be sent back.
+
+    Raises:
+        FormError: it is no JSON object.
+    """
+    return {name: value for name, value in as_object(body).items() if name not in read_only}
 
 
 def _problem(model: type[BaseModel], entry: Mapping[str, Any]) -> Problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 
 from agent_mode.admin.api import shapes
 from agent_mode.admin.api.requests import LIMIT, Limit, Offset, Running
+from agent_mode.agents.recording import given_up
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import RequestError
 from agent_mode.store.run_records import OPEN, RunRecord, RunState
@@ -73,8 +73,10 @@ async def stop_run(runtime: Running, run_id: Id) -> dict[str, Any]:
 
 
 async def _give_up(runtime: Runtime, record: RunRecord) -> None:
-    """A run that waits for the caller's tools goes on nowhere: what it would resume from is forgotten."""
-    runtime.run_store.put(replace(record, state="stopped", ended_at=datetime.now(UTC)))
+    """A run that waits for the caller's tools goes on nowhere: when they come back, it is over."""
+    below = await runtime.run_store.children(record.id)
+    for waiting in (record, *(child for child in below if child.state == "waiting")):
+        runtime.run_store.put(given_up(waiting))
     await runtime.run_store.flush()
     await runtime.snapshots.drop(record.id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from agent_mode.agents import stored
 from agent_mode.agents.types import AgentType
@@ -134,6 +134,8 @@ class TypeList(BaseModel):
 class PersonaItem(BaseModel):
     """A persona in a list."""
 
+    model_config = ConfigDict(protected_namespaces=())
+
     key: str
     name: str
     emoji: str
@@ -237,6 +239,11 @@ class RunResult(BaseModel):
     tool_calls: list[dict[str, Any]] = Field(
         description="Calls of the request's own tools, for you to execute"
     )
+
+
+AGENT_READ_ONLY = AgentFull.model_fields.keys() - AgentForm.model_fields.keys() - {"version"}
+"""What an answer tells and no input changes; left alone, so that what was read can be sent back."""
+PERSONA_READ_ONLY = PersonaFull.model_fields.keys() - PersonaForm.model_fields.keys() - {"version"}
 
 
 def agent(record: Agent) -> dict[str, Any]:

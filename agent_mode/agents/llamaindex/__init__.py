@@ -11,6 +11,7 @@
 | `own_tools.py` | tools that a pipeline file brings along |
 | `react.py`     | tells thought from answer in what a ReAct agent writes |
 | `listening.py` | the events of a running workflow, as ours |
+| `patches.py`   | what LlamaIndex does too slowly or too narrowly |
 | `running.py`   | one run, from its start to its end |
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from llama_index.core.agent.react import ReActChatFormatter, ReActOutputParser
@@ -13,7 +12,6 @@ from llama_index.core.agent.workflow import AgentWorkflow, BaseWorkflowAgent, Fu
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.tools import BaseTool
 from llama_index.core.workflow import Workflow
-from workflows.utils import get_steps_from_class
 
 from agent_mode.agents.definitions import LlamaIndexDefinition, SubAgent
 from agent_mode.agents.llamaindex.context import BuildContext
@@ -22,39 +20,6 @@ from agent_mode.agents.llamaindex.own_tools import adopted
 from agent_mode.agents.llamaindex.react import ANSWER, THOUGHT
 from agent_mode.agents.work import Work
 from agent_mode.errors import AgentError
-
-MAX_PARALLEL = 100
-"""How many tools one step may call side by side. LlamaIndex starts four at once and the others when those are
-done, so a fifth one would reach the caller only in the next request."""
-
-for _agent in (BaseWorkflowAgent, AgentWorkflow):
-    _agent.call_tool._step_config.num_workers = MAX_PARALLEL  # pyright: ignore[reportFunctionMemberAccess]
-
-
-@cache
-def _step_names(kind: type[Workflow]) -> tuple[str, ...]:
-    return tuple(get_steps_from_class(kind))
-
-
-class _KnownSteps:
-    """Looks for its steps once in a process. LlamaIndex looks through all that an agent has a dozen times in
-    a run, which takes 10 ms, more than all the rest before the first word."""
-
-    def _get_steps(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _step_names(type(self))}  # type: ignore[arg-type]
-
-
-class KnownFunctionAgent(_KnownSteps, FunctionAgent):
-    pass
-
-
-class KnownReActAgent(_KnownSteps, ReActAgent):
-    pass
-
-
-class KnownAgentWorkflow(_KnownSteps, AgentWorkflow):
-    pass
-
 
 class WordsFormatter(ReActChatFormatter):
     """Writes tool calls in the chat's history as text: a model without tool calls takes no others."""
@@ -91,11 +56,11 @@ async def build(work: Work, context: BuildContext) -> Workflow:
     if definition.style == "multi_agent":
         root = definition.root or definition.agents[0].name
         agents = [_sub_agent(work, context, agent, root) for agent in definition.agents]
-        return KnownAgentWorkflow(agents=agents, root_agent=root)
+        return AgentWorkflow(agents=agents, root_agent=root)
     name = work.spec.name
     if definition.style == "react":
         return _react(work, context, None, name=name, system_prompt=context.system_prompt or None)
-    return KnownFunctionAgent(
+    return FunctionAgent(
         name=name, system_prompt=context.system_prompt or None, tools=list(context.tools), llm=context.llm
     )
 
@@ -120,12 +85,12 @@ def _sub_agent(work: Work, context: BuildContext, agent: SubAgent, root: str) ->
     if agent.style == "react":
         return _react(work, context, agent.tools, **described)
     tools = context.function_tools(work.tools.subset(agent.tools))
-    return KnownFunctionAgent(tools=list(tools), llm=context.llm, **described)
+    return FunctionAgent(tools=list(tools), llm=context.llm, **described)
 
 
 def _react(work: Work, context: BuildContext, patterns: Sequence[str] | None, **described: Any) -> ReActAgent:
     tools = context.function_tools(work.tools.subset(patterns), pictures=False)
-    return KnownReActAgent(
+    return ReActAgent(
         tools=list(tools),
         llm=context.llm,
         formatter=WordsFormatter.from_defaults(context=described.get("system_prompt")),

@@ -18,8 +18,9 @@ from llama_index.core.workflow import Event, InputRequiredEvent, StopEvent, Work
 from pydantic import BaseModel
 
 from agent_mode.agents.engine import Reasoning
-from agent_mode.agents.llamaindex.building import MAX_PARALLEL, agents_of
+from agent_mode.agents.llamaindex.building import agents_of
 from agent_mode.agents.llamaindex.context import BuildContext
+from agent_mode.agents.llamaindex.patches import MAX_PARALLEL
 from agent_mode.agents.llamaindex.react import ReActText
 from agent_mode.agents.llamaindex.transport import RECALLED
 from agent_mode.agents.work import Work

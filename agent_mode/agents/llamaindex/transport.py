@@ -96,12 +96,15 @@ class RunTransport(httpx.AsyncBaseTransport):
         self, payload: dict[str, Any], key: str, size: int, number: int
     ) -> AsyncGenerator[bytes, None]:
         work, whole, facts = self._work, Assembly(), Facts()
+        taken = {
+            call.get("id") for message in payload["messages"] for call in message.get("tool_calls") or ()
+        }
         payload["stream_options"] = {"include_usage": True}
         with work.state.working():
             await work.status("Thinking…")
             async with aclosing(work.services.llm.stream(work.connection, payload, facts)) as blocks:
                 async for block in blocks:
-                    yield _readable(block, whole, f"call_{number}")
+                    yield _readable(block, whole, taken, f"call_{number}")
         self._note(key, size, {"choices": [{"message": whole.message()}]}, facts.usage)
 
     def _note(self, key: str, size: int, answer: dict[str, Any], usage: Any) -> None:
@@ -148,22 +151,24 @@ def _first(completion: dict[str, Any]) -> dict[str, Any]:
     return choice if isinstance(choice, dict) else {}
 
 
-def _readable(block: bytes, whole: Assembly, id_: str) -> bytes:
-    """A block of chunks as LlamaIndex reads it: of several tool calls in one chunk it sees the first alone,
-    and one without an id gets none of its results."""
+def _readable(block: bytes, whole: Assembly, taken: set[Any], id_: str) -> bytes:
+    """A block of chunks as LlamaIndex reads it: of several tool calls in one chunk it sees the first alone.
+    A call without an id, or with one that an earlier call has, gets a new one."""
     if b'"tool_calls"' not in block:
         for chunk in chunks_of(block):
             whole.add(chunk)
         return block
     out: list[bytes] = []
     for chunk in chunks_of(block):
-        for single in _single_calls(chunk, whole, id_):
+        for single in _single_calls(chunk, whole, taken, id_):
             whole.add(single)
             out.append(_line(single))
     return b"".join(out)
 
 
-def _single_calls(chunk: dict[str, Any], whole: Assembly, id_: str) -> list[dict[str, Any]]:
+def _single_calls(
+    chunk: dict[str, Any], whole: Assembly, taken: set[Any], id_: str
+) -> list[dict[str, Any]]:
     choices = chunk.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     delta = choice.get("delta") if isinstance(choice, dict) else None
@@ -182,7 +187,7 @@ def _single_calls(chunk: dict[str, Any], whole: Assembly, id_: str) -> list[dict
         index = call.get("index")
         index = index if isinstance(index, int) else position
         told = {**call, "index": index, "function": _function(call.get("function"))}
-        if index not in whole.calls and not call.get("id"):
+        if index not in whole.calls and (not call.get("id") or call["id"] in taken):
             told["id"] = f"{id_}_{index}"
         # Words and the reason come once: words with the first call, the reason with the last.
         words = delta if position == 0 else {"role": delta.get("role")}
