@@ -293,9 +293,7 @@ class AgentValves(Valves):
         300, "Seconds without a sign of life from the LLM provider", minimum=5, maximum=3600
     )
     max_steps: int = number(20, "LLM calls in one run, called agents included", minimum=1, maximum=500)
-    max_tool_calls: int = number(
-        50, "Tool calls in one run, called agents included", minimum=0, maximum=1000
-    )
+    max_tool_calls: int = number(50, "Tool calls in one run, called agents included", minimum=0, maximum=1000)
     max_tokens: int = number(
         500_000, "Tokens in one run, called agents included", minimum=1, maximum=100_000_000
     )

@@ -106,6 +106,7 @@ class Request:
     path: str
     account: Account | None
     body: Any = None
+    cookie: str = ""
 
 
 @dataclass
@@ -208,7 +209,8 @@ class Double:
         credential = request.headers.get("Authorization", "").removeprefix("Bearer ")
         account = next((a for a in self.accounts.values() if credential in (a.token, a.key)), None)
         body = await request.json() if request.can_read_body else None
-        self.requests.append(Request(request.method, request.path, account, body))
+        cookie = request.headers.get("Cookie", "")
+        self.requests.append(Request(request.method, request.path, account, body, cookie))
         await asyncio.sleep(self.delay)
         if self.down is not None:
             return web.json_response({"detail": "down"}, status=self.down)

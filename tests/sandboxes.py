@@ -1,4 +1,4 @@
-"""For tests of the sandbox: runs code, watches that the event loop goes on, and looks for what is left behind."""
+"""For tests of the sandbox: runs code, watches that the event loop goes on, looks for what is left behind."""
 
 from __future__ import annotations
 
@@ -140,6 +140,6 @@ async def tidy(folder: Path) -> AsyncIterator[Sandbox]:
         tempfile.tempdir = before
         await sandbox.close()
     assert await eventually(lambda: not processes(folder)), "processes are left"
-    assert not list(folder.iterdir()), "files are left"
+    assert not os.listdir(folder), "files are left"
     assert not zombies()
     assert await eventually(lambda: descriptors() <= present), "descriptors are left"

@@ -299,5 +299,5 @@ def _timed_out(spec: ToolSpec, seconds: float) -> ToolError:
 
 def _renamed(call: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     function = call.get("function") or {}
-    name = function.get("name")
+    name = str(function.get("name"))
     return {**call, "function": {**function, "name": names.get(name, name)}}

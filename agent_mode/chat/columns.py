@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import TurnContext
 from agent_mode.store.replies import Reply, Thread
+from agent_mode.tools.results import is_images_note
 
 Messages = list[dict[str, Any]]
 
@@ -83,7 +84,7 @@ def own_branch(messages: Messages, thread: Thread, parent_id: str | None, place:
     pieces: list[Messages] = []
     last: Reply | None = None
     shown_last, replaced = False, 0
-    ends = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+    ends = [i for i, m in enumerate(messages) if m.get("role") == "user" and not is_images_note(m)]
     until = len(messages)
     for number, (start, end) in enumerate(zip(reversed(ends[:-1]), reversed(ends[1:]), strict=True)):
         shown = thread.get(parent_id)

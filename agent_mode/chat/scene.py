@@ -20,6 +20,7 @@ from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts.reset import Identity, SwitchPlan, SwitchReport, instructions_only
 from agent_mode.store.personas import Persona
+from agent_mode.tools.results import is_images_note
 from agent_mode.valves import AgentValves, PersonaValves
 
 log = get_logger(__name__)
@@ -251,4 +252,5 @@ def connection_for(runtime: Runtime, valves: PersonaValves | AgentValves) -> con
 
 def last_user(messages: list[dict[str, Any]]) -> int | None:
     """Index of the last user message."""
-    return max((i for i, m in enumerate(messages) if m["role"] == "user"), default=None)
+    theirs = (i for i, m in enumerate(messages) if m["role"] == "user" and not is_images_note(m))
+    return max(theirs, default=None)

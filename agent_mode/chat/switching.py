@@ -19,6 +19,7 @@ from agent_mode.prompts.reset import Identity, SwitchPlan
 from agent_mode.prompts.strategies import Strategy
 from agent_mode.prompts.templates import TemplateSet
 from agent_mode.store.sessions import STRANGER, Answer, Session
+from agent_mode.tools.results import is_images_note
 
 Reason = Literal["history_detected", "active_agent_mismatch"]
 
@@ -190,8 +191,8 @@ def _by_transcript(
 
 
 def _before_last_user(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=0)
-    return messages[:last]
+    theirs = (i for i, m in enumerate(messages) if m.get("role") == "user" and not is_images_note(m))
+    return messages[: max(theirs, default=0)]
 
 
 def plan_turn(

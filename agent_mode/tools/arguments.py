@@ -59,10 +59,11 @@ def argument_problems(schema: dict[str, Any], arguments: Any) -> list[str]:
         return [f"the arguments must be an object, not {_kind(arguments)}"]
     if not _can_check():
         return []
+    checker = _checker()  # first: its imports are not to count
     before = _deadline.set(time.monotonic() + SECONDS)
     found: dict[str, None] = {}
     try:
-        for error in _errors(schema, arguments):
+        for error in _errors(checker, schema, arguments):
             found[_said(error)] = None
             if len(found) == MOST:
                 break
@@ -75,7 +76,7 @@ def argument_problems(schema: dict[str, Any], arguments: Any) -> list[str]:
     return list(found)
 
 
-def _errors(schema: Any, arguments: Any) -> Iterator[Any]:
+def _errors(checker: Any, schema: Any, arguments: Any) -> Iterator[Any]:
     """jsonschema's errors; none where the schema itself is broken."""
     from jsonschema.exceptions import UnknownType  # noqa: PLC0415  lazily: it takes a tenth of a second
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415
@@ -83,7 +84,6 @@ def _errors(schema: Any, arguments: Any) -> Iterator[Any]:
     from referencing.exceptions import CannotDetermineSpecification, Unresolvable  # noqa: PLC0415
     from referencing.jsonschema import UnknownDialect  # noqa: PLC0415
 
-    checker = _checker()
     try:
         if any(True for _ in checker(checker.META_SCHEMA, registry=REGISTRY).iter_errors(schema)):
             return
@@ -101,6 +101,7 @@ def _can_check() -> bool:
 @cache
 def _checker() -> Any:
     """JSON schema's 2020 draft, each step of a check within the deadline."""
+    from attrs import evolve  # noqa: PLC0415  jsonschema's validators are attrs classes
     from jsonschema import Draft202012Validator  # noqa: PLC0415
     from jsonschema.validators import extend  # noqa: PLC0415
 
@@ -116,7 +117,10 @@ def _checker() -> Any:
     steps["additionalProperties"] = lambda v, value, instance, schema: (
         () if "patternProperties" in schema else additional(v, value, instance, schema)
     )
-    return extend(Draft202012Validator, steps)
+    checker = extend(Draft202012Validator, steps)
+    # Else a schema inside that names its draft would be checked by jsonschema's own steps, without limits.
+    checker.evolve = evolve
+    return checker
 
 
 def _within(step: Callable[..., Any]) -> Callable[..., Iterator[Any]]:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.provider import Provider
 from tests.server.openwebui import OpenWebUI
-from tests.server.servers import KINDS, Kind, Server, make, params, running
+from tests.server.rest import Rest
+from tests.server.servers import KINDS, OLD, OURS, STOCK, Kind, Server, make, params, running
 
 STALE_VALVES = (
     '{"history_policy": "of-an-older-version", "read_timeout": "soon", "enable_debug": null, "gone": 1}'
@@ -49,10 +50,22 @@ def fleet(
 @pytest.fixture(params=params(*KINDS))
 def server(request: pytest.FixtureRequest, fleet: dict[Kind, Server], provider: Provider) -> Server:
     """A running server. `parametrize("server", params(…), indirect=True)` narrows the kinds."""
-    server = fleet[request.param]
+    return as_new(fleet[request.param])
+
+
+def as_new(server: Server) -> Server:
     server.mark = server.log_file.stat().st_size
     server.set_valves()
     return server
+
+
+@pytest.fixture(params=params(OURS, STOCK, OLD))
+def api(request: pytest.FixtureRequest, fleet: dict[Kind, Server], provider: Provider) -> Iterator[Rest]:
+    """The API of a running server that has it, with no agents and no personas of ours."""
+    rest = Rest(as_new(fleet[request.param]))
+    rest.clear()
+    yield rest
+    rest.clear()
 
 
 @pytest.fixture

@@ -168,7 +168,9 @@ def test_a_task_of_open_webui_is_no_errand(webui: OpenWebUI) -> None:
 
 def at_work(server: Server) -> list[str]:
     """What of a run is alive in the server."""
-    return [name for name in server.probe()["tasks"] if name in ("perform", "quiet", "pump", "_stream", "one")]
+    return [
+        name for name in server.probe()["tasks"] if name in ("perform", "quiet", "pump", "_stream", "one")
+    ]
 
 
 def test_stop_ends_the_errand(webui: OpenWebUI, server: Server, provider: Provider) -> None:

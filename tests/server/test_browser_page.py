@@ -35,8 +35,9 @@ def check_page(html: str, *, embedded: bool) -> None:
     """Everyone is on it, and no word of anyone's instructions."""
     data = island(html)
     assert data["embedded"] is embedded
-    assert {persona["key"] for persona in data["personas"]} == set(CATALOGUE)
-    for persona in data["personas"]:
+    personas = [entry for entry in data["personas"] if entry["category"] != "agents"]
+    assert {persona["key"] for persona in personas} == set(CATALOGUE)
+    for persona in personas:
         shipped = CATALOGUE[persona["key"]]
         assert persona["name"] == shipped["name"]
         assert persona["capabilities"] == shipped["capabilities"]
@@ -44,6 +45,11 @@ def check_page(html: str, *, embedded: bool) -> None:
         assert shipped["prompt"][:60] not in html
     assert KEY not in html
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", html)
+
+
+def agents_of(server: Server) -> int:
+    """How many agents are listed beside the personas: our own server has two examples."""
+    return 2 if server.kind.own else 0
 
 
 # The page
@@ -150,7 +156,8 @@ def test_the_list_is_a_browser_for_people(server: Server, webui: OpenWebUI) -> N
     answer = webui.chat().ask("!agent list", CODER).good()
 
     assert "<details>\n<summary>As a table</summary>" in answer.text
-    assert f"Pick one of {len(CATALOGUE)} personas above; Open WebUI asks you to confirm." in answer.text
+    everyone = len(CATALOGUE) + agents_of(server)
+    assert f"Pick one of {everyone} personas above; Open WebUI asks you to confirm." in answer.text
     assert "| `!coder` | 💻 Coder |" in answer.text
     (event,) = answer.events
     assert (event["type"], list(event["data"])) == ("embeds", ["embeds"])
@@ -179,7 +186,7 @@ def test_the_list_is_a_table_for_programs(server: Server, webui: OpenWebUI, stre
     assert answer.events == []
     assert "<details>" not in answer.text
     assert answer.text.startswith("### Software\n\n| Type | Persona | What for |\n| --- | --- | --- |\n")
-    assert answer.text.count("\n| `!") == len(CATALOGUE)
+    assert answer.text.count("\n| `!") == len(CATALOGUE) + agents_of(server)
 
 
 @with_and_without
@@ -193,15 +200,20 @@ def test_list_and_commands_follow_the_valves(server: Server, webui: OpenWebUI) -
     answer = webui.chat().ask("#agent list", CODER).good()
 
     data = island(answer.events[0]["data"]["embeds"][0])
-    assert (data["prefix"], {persona["key"] for persona in data["personas"]}) == ("#", offered)
+    keys = {persona["key"] for persona in data["personas"] if persona["category"] != "agents"}
+    assert (data["prefix"], keys) == ("#", offered)
     assert "| `#coder` |" in answer.text
 
 
+@with_layer
 def test_the_page_follows_the_valves(server: Server) -> None:
     before = island(server.get("/personas").text)
-    assert (before["prefix"], len(before["personas"])) == ("!", len(CATALOGUE))
+    assert before["prefix"] == "!"
+    assert {persona["key"] for persona in before["personas"]} >= set(CATALOGUE)
     server.set_valves(models="coder, writer", keyword_prefix="#")
 
     data = island(server.get("/personas").text)
 
-    assert (data["prefix"], {persona["key"] for persona in data["personas"]}) == ("#", {"coder", "writer"})
+    assert data["prefix"] == "#"
+    offered = {persona["key"] for persona in data["personas"] if persona["category"] != "agents"}
+    assert offered == {"coder", "writer"}

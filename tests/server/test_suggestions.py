@@ -31,11 +31,11 @@ def test_it_stands_below_the_answer_and_the_model_never_sees_it(chat: Chat, prov
     answer = chat.ask(QUESTION, CODER).good()
 
     assert answer.text == f"Hello from stub: {QUESTION}{TIP}"
-    assert (answer.done, answer.finish_reasons) == (1, ["stop"])
+    assert (answer.done, set(answer.finish_reasons)) == (1, {"stop"})
     again = chat.ask(f"Again: {QUESTION}").good()
     assert again.text == f"Hello from stub: Again: {QUESTION}"  # it was said
     assert "Tip" not in json.dumps([recorded.body for recorded in provider.chats])
-    assert chat.ask("!sql_expert And now?").good().text == "Hello from stub: And now?"
+    assert chat.ask("!sql_expert And now?").good().text.endswith("And now?")
 
 
 def test_the_prefix_is_the_users(server: Server, chat: Chat) -> None:

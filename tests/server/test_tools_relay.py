@@ -157,9 +157,6 @@ def test_an_image(webui: OpenWebUI, provider: Provider) -> None:
     assert {"type": "image_url", "image_url": {"url": PNG}} in shown["content"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the message that hands over images is taken for a new turn, and a switch is seen"
-)
 @pytest.mark.parametrize("server", params(OURS), indirect=True)
 def test_an_image_is_no_new_turn(webui: OpenWebUI, provider: Provider) -> None:
     webui.chat().ask("call: picture", CODER, tools=kit()).good()

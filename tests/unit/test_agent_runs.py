@@ -312,6 +312,7 @@ async def test_nobody_else_goes_on_with_a_run(runtime: Runtime) -> None:
     spec = coded(run)
     asked = task("Go")
     first = [event async for event in run_agent(spec, asked, runtime.services)]
+    assert isinstance(first[-1], ToolCalls)
     call = first[-1].calls[0]
     message = {"role": "assistant", "content": "", "tool_calls": [{"id": call.id}]}
     answer = {"role": "tool", "tool_call_id": call.id, "content": "noon"}
@@ -494,6 +495,7 @@ async def test_pictures_of_tools_reach_the_model(runtime: Runtime, provider: Pro
     for spec in (agent(), coded(run)):
         asked = task("call: clock {}")
         first = [event async for event in run_agent(spec, asked, runtime.services)]
+        assert isinstance(first[-1], ToolCalls)
         [call] = first[-1].calls
         back = [
             {

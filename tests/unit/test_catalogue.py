@@ -18,7 +18,7 @@ PATHS = sorted((ROOT / "personas").glob("*.json"))
 FIELDS = {"key", "name", "emoji", "category", "description", "capabilities", "tags", "model", "prompt"}
 CATEGORIES = {"software", "writing", "teaching", "science", "data", "business", "creative", "everyday"}
 HEADINGS = ["## How you work", "## How you answer", "## What you ask", "## What you decline"]
-WELL_KNOWN = {"coder", "writer", "teacher", "scientist", "analyst", "artist", "reviewer", "researcher"}
+WELL_KNOWN = {"coder", "writer", "teacher", "scientist", "analyst", "artist", "reviewer", "desk_researcher"}
 WELL_KNOWN |= {"translator", "tutor", "editor", "debugger"}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 
-from agent_mode import __version__, cli
+from agent_mode import __version__
 from agent_mode.__main__ import main
 from agent_mode.observe import logs
 from agent_mode.settings import get_settings

@@ -162,7 +162,9 @@ async def test_a_failing_store_is_told_in_the_chat(runtime: Runtime, monkeypatch
 async def test_the_history_is_a_table_newest_first(runtime: Runtime) -> None:
     await change(runtime, "You write code, well.", author="ann", message="better")
 
-    head, _, newest, oldest = (await say(runtime, "!agent history coder", ADMIN)).split("\n\n", 1)[1].split("\n")
+    head, _, newest, oldest = (
+        (await say(runtime, "!agent history coder", ADMIN)).split("\n\n", 1)[1].split("\n")
+    )
 
     assert head == "| Version | When (UTC) | Who | Why | Hash |"
     assert newest.startswith("| 1.0.1 | 20")
@@ -186,7 +188,9 @@ async def test_only_an_admin_may_look_at_versions(runtime: Runtime, words: str, 
 
 @pytest.mark.parametrize("words", ["", "nobody", "coder teacher", "!agent", "1.0.0"])
 async def test_a_history_of_nobody_asks_whose(runtime: Runtime, words: str) -> None:
-    assert await say(runtime, f"!agent history {words}", ADMIN) == "Whose history? Write `!agent history coder`."
+    assert (
+        await say(runtime, f"!agent history {words}", ADMIN) == "Whose history? Write `!agent history coder`."
+    )
 
 
 async def test_a_persona_without_versions(runtime: Runtime) -> None:

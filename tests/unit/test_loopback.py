@@ -505,11 +505,14 @@ async def test_refusals_are_believed_shorter(
     assert (await client.whoami(bob.token)) is not None
 
 
-async def test_cookies_of_one_user_are_not_sent_for_another(webui: Double, client: OpenWebUIClient) -> None:
-    await client.whoami(webui.user("bob").token)
-    await client.toolkits(webui.user("eve").token)
-    assert client.rest._session is not None
-    assert len(client.rest._session.cookie_jar) == 0
+async def test_cookies_of_one_user_are_not_sent_for_another(webui: Double) -> None:
+    by_name = OpenWebUIClient(
+        webui.url.replace("127.0.0.1", "localhost"), SECRET
+    )  # no jar keeps an address's
+    await by_name.whoami(webui.user("bob").token)
+    await by_name.toolkits(webui.user("eve").token)
+    await by_name.close()
+    assert [request.cookie for request in webui.requests] == ["", ""]
 
 
 async def test_not_everybody_is_asked_about_at_once(

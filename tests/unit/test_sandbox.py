@@ -56,7 +56,7 @@ def sandbox(house: tuple[Sandbox, Path]) -> Sandbox:
         "run = lambda turn: turn.text + '!'",
         "async def inner(text):\n yield text\n yield '!'\ndef run(turn):\n return inner(turn.text)",
         "import asyncio\ndef run(turn):\n return asyncio.run(asyncio.sleep(0, turn.text + '!'))",
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n x: str\ndef run(turn):\n return A(turn.text).x+'!'",
+        "from dataclasses import *\n@dataclass\nclass A:\n x: str\ndef run(turn):\n yield A(turn.text).x + '!'",
     ],
 )
 async def test_forms_of_run(sandbox: Sandbox, code: str) -> None:
@@ -180,7 +180,7 @@ def run():
         "session": os.getsid(0) == os.getpid(), "group": os.getpgid(0) == os.getpid(),
         "core": resource.getrlimit(resource.RLIMIT_CORE), "nice": os.nice(0),
         "cpu": resource.getrlimit(resource.RLIMIT_CPU)[0] >= 7,
-        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "stdin": input if False else os.read(0, 9) == b"",
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "stdin": os.read(0, 9) == b"",
     }
 """
     seen = json.loads((await run(sandbox, code, Limits(seconds=7))).text)
@@ -379,8 +379,10 @@ async def test_questions(sandbox: Sandbox, code: str) -> None:
 
 
 async def test_tools_that_the_turn_names_need_no_question(sandbox: Sandbox) -> None:
-    outcome = await run(sandbox, "def run(tools):\n return tools.names", tools=[{"name": "a"}, {"name": "b"}])
-    assert outcome.text == '["a", "b"]'
+    offered = [{"name": "a"}, {"type": "function", "function": {"name": "b", "description": "B"}}]
+    code = "def run(tools):\n return [tools.names, tools.list()[1]]"
+    outcome = await run(sandbox, code, tools=offered)
+    assert outcome.text == '[["a", "b"], {"name": "b", "description": "B"}]'
 
 
 async def test_a_stream_may_come_in_one_piece(sandbox: Sandbox) -> None:

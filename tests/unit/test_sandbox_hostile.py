@@ -22,6 +22,9 @@ from agent_mode.sandbox.sandbox import Sandbox
 from tests.sandboxes import Outcome, echo, eventually, processes, run, ticking, tidy
 
 SHORT = Limits(seconds=0.5)
+STARTS = "import subprocess\ndef run():\n subprocess.Popen("
+EACH = " import os\n from contextlib import suppress as quiet\n for fd in range(1, 21):\n"
+"""The head of a loop over the first descriptors."""
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,7 +53,7 @@ async def sandbox(house: tuple[Sandbox, Path]) -> AsyncIterator[Sandbox]:
 
 async def fails(sandbox: Sandbox, code: str, limits: Limits | None = None) -> Outcome:
     """Runs code that has to fail; meanwhile another run and the event loop go on."""
-    other = "import asyncio\nasync def run(tools):\n await tools.call('x')\n await asyncio.sleep(0.1)\n yield 'ok'"
+    other = "import time\nasync def run(tools):\n await tools.call('x')\n time.sleep(0.1)\n yield 'ok'"
     async with ticking():
         outcome, beside = await asyncio.gather(run(sandbox, code, limits), run(sandbox, other))
     assert (beside.text, beside.error) == ("ok", None)
@@ -71,17 +74,17 @@ async def fails(sandbox: Sandbox, code: str, limits: Limits | None = None) -> Ou
         ("while True: pass", 1),
         ("import time\nasync def run():\n yield 'a'\n time.sleep(1000)", 4),
         (
-            "import time\nclass A:\n def __del__(s): time.sleep(99)\n __str__ = __del__\ndef run():\n raise Exception(A())",
+            "import time\nclass A:\n def __str__(s): time.sleep(99)\ndef run():\n raise Exception(A())",
             3,
         ),
         ("import re\ndef run():\n re.match('(a+)+$', 'a' * 64 + 'b')", 3),
         ("def run():\n return 10 ** 10 ** 10", 2),
         (
-            "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\ndef run():\n while 1: pass",
+            "import signal as s\ns.pthread_sigmask(s.SIG_BLOCK, range(1, 64))\ndef run():\n while 1: pass",
             None,
         ),
         (
-            "import signal\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\ndef run():\n while 1: pass",
+            "import signal as s\nfor n in (1, 2, 3, 15): s.signal(n, s.SIG_IGN)\ndef run():\n while 1: pass",
             4,
         ),
         ("import signal, os\ndef run():\n os.kill(os.getpid(), signal.SIGSTOP)", None),
@@ -146,7 +149,7 @@ def run():
             "status 5",
         ),
         (
-            "import os, threading\ndef run():\n threading.Thread(target=os._exit, args=(6,)).start()\n while 1: pass",
+            "import os, threading\ndef run():\n threading.Timer(0, os._exit, (6,)).start()\n while 1: pass",
             "status 6",
         ),
     ],
@@ -236,13 +239,13 @@ async def test_a_million_yields_that_are_allowed(sandbox: Sandbox) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     count = 0
     code = "async def run():\n for n in range(1_000_000): yield 'x'"
-    async with ticking():
-        async with aclosing(sandbox.run(code, {}, Limits(max_items=2_000_000, seconds=300), echo)) as items:
-            async for item in items:
-                count += isinstance(item, Output)
-                if count == 200_000:  # the rest would be no different
-                    break
-    assert count == 200_000
+    running = sandbox.run(code, {}, Limits(max_items=2_000_000, seconds=300), echo)
+    async with ticking(), aclosing(running) as items:
+        async for item in items:
+            count += isinstance(item, Output)
+            if count == 100_000:  # the rest would be no different
+                break
+    assert count == 100_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KiB
 
 
@@ -252,10 +255,10 @@ async def test_a_reader_that_stops_reading_makes_the_code_wait(sandbox: Sandbox)
     limits = Limits(seconds=2, max_items=10**9, max_output_bytes=10**12)
     async with ticking():
         generator = sandbox.run(code, {}, limits, echo)
-        for _ in range(1000):
+        for _ in range(50):
             await anext(generator)
         await asyncio.sleep(3)  # longer than the code may take: it waits for us, which is not its time
-        for _ in range(1000):
+        for _ in range(50):
             assert await anext(generator) == Output("x" * 100_000)
         await generator.aclose()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
@@ -382,7 +385,7 @@ async def test_the_trace_shows_the_code_and_nothing_of_ours(sandbox: Sandbox) ->
         ("async def run():\n yield 1\n return 2", "line 3, column 2: 'return' with value in async generator"),
         ("def run(): pass\0", "null bytes"),
         ("(" * 5000, "line 1"),
-        ("x = " + "-" * 200_000 + "1", "not Python"),
+        ("x = " + "-" * 100_000 + "1", "not Python"),
     ],
     ids=range(8),
 )
@@ -413,8 +416,8 @@ async def test_no_run(sandbox: Sandbox, code: str, words: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import os\ndef run():\n for fd in range(1, 21):\n  try: os.write(fd, b'scribble')\n  except OSError: pass\n yield 'ok'",
-        "import os\ndef run():\n for fd in range(3, 21):\n  try: os.close(fd)\n  except OSError: pass\n yield 'ok'",
+        f"def run():\n{EACH}  with quiet(OSError): os.write(fd, b'scribble')\n yield 'ok'",
+        f"def run():\n{EACH}  with quiet(OSError): os.close(fd)\n yield 'ok'",
         "import os\ndef run():\n os.close(0), os.close(1), os.close(2)\n yield 'ok'",
         "import sys\ndef run():\n sys.stdout.close()\n sys.stderr = None\n yield 'ok'",
         "import sys\ndef run():\n sys.stdout = object()\n yield 'ok'",
@@ -505,11 +508,11 @@ async def test_a_fork_bomb(sandbox: Sandbox, folder: Path) -> None:
     "code",
     [
         "import os\ndef run():\n for _ in range(5):\n  os.fork()\n yield 'x'\n",
-        "import subprocess\ndef run():\n subprocess.Popen(['sleep', '600'])\n yield 'x'",
-        "import subprocess\ndef run():\n subprocess.Popen(['sleep', '600'], start_new_session=True)\n yield 'x'",
+        f"{STARTS}['sleep', '600'])\n yield 'x'",
+        f"{STARTS}['sleep', '600'], start_new_session=True)\n yield 'x'",
         "import os\ndef run():\n os.system('(sleep 600 &) ; (setsid sleep 601 &)')\n yield 'x'",
-        "import subprocess\ndef run():\n subprocess.Popen(['sh', '-c', 'setsid sh -c \"sleep 600 & sleep 601\" &'])\n yield 'x'",
-        "import multiprocessing as m\ndef run():\n m.Process(target=__import__('time').sleep, args=(99,)).start()\n yield 'x'",
+        f"{STARTS}['sh', '-c', 'setsid sh -c \"sleep 600 & sleep 601\" &'])\n yield 'x'",
+        "import multiprocessing as m\ndef run():\n m.Process(target=list, args=(iter(int, 1),)).start()\n yield 'x'",
     ],
     ids=range(6),
 )
@@ -568,7 +571,7 @@ def run():
 async def test_killing_the_fork_server(sandbox: Sandbox, folder: Path) -> None:
     beside = asyncio.create_task(run(sandbox, "import time\ndef run():\n yield 'a'\n time.sleep(60)"))
     await asyncio.sleep(0.3)
-    code = "import os, subprocess\ndef run():\n subprocess.Popen(['sleep', '600'])\n os.kill(os.getppid(), 9)\n while 1: pass"
+    code = f"import os\n{STARTS}['sleep', '600'])\n os.kill(os.getppid(), 9)\n while 1: pass"
     outcome, other = await asyncio.gather(run(sandbox, code), beside)
     for lost in (outcome, other):
         assert lost.error

@@ -6,6 +6,8 @@ import copy
 import json
 import random
 import re
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import ToolMetadata
 
+from agent_mode.settings import ROOT
 from agent_mode.tools import arguments as checking
 from agent_mode.tools.specs import (
     ToolSpec,
@@ -319,11 +322,14 @@ def test_a_reference_to_another_server_is_not_followed(monkeypatch: pytest.Monke
     assert calls == []
 
 
-def doubling(depth: int) -> dict[str, Any]:
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def doubling(depth: int, **more: Any) -> dict[str, Any]:
     """A schema of which a check takes 2**depth steps."""
     defs: dict[str, Any] = {"d0": {"type": "integer"}}
     for n in range(1, depth):
-        defs[f"d{n}"] = {"allOf": [{"$ref": f"#/$defs/d{n - 1}"}] * 2}
+        defs[f"d{n}"] = {"allOf": [{"$ref": f"#/$defs/d{n - 1}"}] * 2, **more}
     return {"properties": {"a": {"$ref": f"#/$defs/d{depth - 1}"}}, "$defs": defs}
 
 
@@ -336,6 +342,8 @@ def test_the_doubling_schema_works_where_it_is_small() -> None:
     [
         (doubling(40), 1),
         ({"properties": {"a": {"pattern": "^(a+)+$"}}}, "a" * 40 + "!"),
+        ({"properties": {"a": {"$schema": DRAFT, "pattern": "^(a+)+$"}}}, "a" * 40 + "!"),
+        (doubling(40, **{"$schema": DRAFT}), 1),
         ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, "x"),
         ({"properties": {"a": {"uniqueItems": True}}}, [{"n": n} for n in range(20_000)]),
         (
@@ -343,13 +351,31 @@ def test_the_doubling_schema_works_where_it_is_small() -> None:
             list(range(3000, 6000)),
         ),
     ],
-    ids=["doubling", "pattern", "pattern of names", "unique", "wide"],
+    ids=[
+        "doubling",
+        "pattern",
+        "pattern of a draft",
+        "doubling of a draft",
+        "pattern of names",
+        "unique",
+        "wide",
+    ],
 )
 def test_no_schema_stalls_the_server(schema: dict[str, Any], value: Any) -> None:
     argument_problems({}, {})  # imports
     began = time.monotonic()
     argument_problems(schema, {"a": value, "a" * 40 + "!": 1})
-    assert time.monotonic() - began < checking.SECONDS + 1.0
+    assert time.monotonic() - began < 2 * checking.SECONDS + 0.5
+
+
+def test_the_first_check_is_as_good_as_the_others() -> None:
+    """The imports that it needs do not count as its time."""
+    code = (
+        "from agent_mode.tools import arguments as a; a.SECONDS = 0.02;"
+        "print(a.argument_problems({'required': ['city']}, {}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "['`city` is missing']"
 
 
 JSON = st.recursive(

@@ -467,7 +467,7 @@ def test_an_inlet_knows_better_than_headers() -> None:
 )
 def test_session_cookie(cookie: str, credential: str | None) -> None:
     turn = Turn.parse(body(), {"cookie": cookie})
-    assert turn.credential == credential
+    assert turn.user.credential == credential
     assert credential is None or credential not in repr(turn)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from agent_mode.admin.api.errors import FormError
 from agent_mode.admin.backend import Backend
@@ -79,7 +79,7 @@ class RollbackForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int | str = Field(description="Its number (3) or label (1.0.2)")
+    version: StrictInt | StrictStr = Field(description="Its number (3) or label (1.0.2)")
 
 
 def read(model: type[Model], body: Any) -> Model:

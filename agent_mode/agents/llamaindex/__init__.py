@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +26,9 @@ from typing import Any
 from agent_mode.errors import ConfigurationError
 
 _RUNNING = "agent_mode.agents.llamaindex.running"
+
+Run = Callable[[Any], Coroutine[Any, Any, None]]
+_runner: Run | None = None
 
 
 class LlamaIndexEngine:
@@ -36,8 +40,8 @@ class LlamaIndexEngine:
         Raises:
             AgentModeError: readable; what was sent before stays.
         """
-        running = await asyncio.to_thread(_import)
-        await running.run(work)
+        run = _runner or await asyncio.to_thread(_import)
+        await run(work)
 
 
 def is_available() -> bool:
@@ -45,8 +49,8 @@ def is_available() -> bool:
     return find_spec("llama_index") is not None and find_spec("llama_index.core") is not None
 
 
-def _import() -> Any:
-    """The part that needs LlamaIndex; its first import costs one to two seconds, hence in a thread.
+def _import() -> Run:
+    """What needs LlamaIndex; the first import costs one to two seconds, hence in a thread.
 
     Raises:
         ConfigurationError: it is not installed.
@@ -58,4 +62,8 @@ def _import() -> Any:
             code="no_llamaindex",
             status=503,
         )
-    return import_module(_RUNNING)
+    global _runner  # noqa: PLW0603  once it is there, no thread is needed any more
+    running = import_module(_RUNNING)
+    pass
+    _runner = running.run
+    return running.run

@@ -21,6 +21,7 @@ from agent_mode.agents.llamaindex.react import ANSWER, THOUGHT
 from agent_mode.agents.work import Work
 from agent_mode.errors import AgentError
 
+
 class WordsFormatter(ReActChatFormatter):
     """Writes tool calls in the chat's history as text: a model without tool calls takes no others."""
 

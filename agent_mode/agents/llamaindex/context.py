@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -20,11 +21,13 @@ from agent_mode.errors import LimitError
 from agent_mode.tools.adapter import OpenWebUIToolAdapter
 from agent_mode.tools.specs import ToolSpec
 
-Watcher = Callable[[str, str], Awaitable[None]]
-"""Is told a tool's name and what it gave."""
+Watcher = Callable[[str, str], Awaitable[str | None]]
+"""Is told a tool's name and what it gave; what it returns is added to that, for the LLM to read."""
 
 HANDOFF = "handoff"
 """LlamaIndex's own tool by which agents hand over."""
+_SOURCES = "sources"
+"""Where the run's memo keeps the numbers of the sources."""
 
 
 class BuildContext:
@@ -47,10 +50,9 @@ class BuildContext:
         limit = getattr(definition, "max_iterations", None)
         self._work = work
         self._watchers: list[Watcher] = []
-        self._cited: set[str] = set()
-        self._bridged: set[int] = set()
+        self._bridged: list[FunctionTool] = []
         self.llm = AgentLLM(work, limit)
-        self.system_prompt, history = messages.split(work.task.messages)
+        self.system_prompt, history = messages.split(work.tools.fitted(work.task.messages))
         self.user_msg: ChatMessage | None = None
         if history and history[-1].role is MessageRole.USER:
             self.user_msg = history.pop()
@@ -81,29 +83,31 @@ class BuildContext:
         """Tools of the toolbox as LlamaIndex's; `pictures`: whether the agent can look at them."""
         adapter = OpenWebUIToolAdapter(specs, self._execute)
         tools = adapter.function_tools(reserved=(HANDOFF,), pictures=pictures)
-        self._bridged.update(map(id, tools))
-        self._kept = [*getattr(self, "_kept", ()), *tools]  # or another might get the same id
+        self._bridged += tools
         return tools
 
     def is_bridged(self, tool: Any) -> bool:
         """Whether a tool is one of these, and none that the agent brings along."""
-        return id(tool) in self._bridged
+        return any(tool is bridged for bridged in self._bridged)
 
     def watch(self, watcher: Watcher) -> None:
-        """Calls an async function with the name and the result's text of each tool that was called."""
+        """Calls an async function with the name and the result's text of each of the user's tools that was
+        called; what it returns is added to the result."""
         self._watchers.append(watcher)
 
-    async def source(self, name: str, url: str | None = None, text: str = "") -> None:
-        """Shows where something comes from, as a citation; the same address or name once in a run."""
-        cited = url or name
-        if cited in self._cited:
-            return
-        self._cited.add(cited)
-        memo = self._work.state.memo
-        key = memo.key(self._work.path, "source", [cited])
-        if key not in memo:
-            memo.record(key, True, inner=True)
+    async def source(self, name: str, url: str | None = None, text: str = "") -> int:
+        """Shows where something comes from, as a citation; the same address or name once in a run.
+
+        Returns:
+            its number: `[2]` in the answer leads to the second source.
+        """
+        memo, cited = self._work.state.memo, url or name
+        numbers: dict[str, int] = memo.recall(_SOURCES) if _SOURCES in memo else {}
+        if cited not in numbers:
+            numbers = {**numbers, cited: len(numbers) + 1}
+            memo.record(_SOURCES, numbers, inner=True)
             await self._work.emit(Source(name, url, text))
+        return numbers[cited]
 
     async def _execute(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         try:
@@ -112,6 +116,14 @@ class BuildContext:
             # LlamaIndex would tell the LLM of it and go on.
             self.llm.transport.refusal = error
             raise
-        for watcher in self._watchers:
-            await watcher(name, result.text)
+        notes = [await watcher(name, result.text) for watcher in self._watchers]
+        return _with_notes(result, [note for note in notes if note])
+
+
+def _with_notes(result: ToolResult, notes: list[str]) -> ToolResult:
+    if not notes:
         return result
+    added = "\n\n".join(("", *notes))
+    if isinstance(result.content, str):
+        return replace(result, content=result.content + added)
+    return replace(result, content=[*result.content, {"type": "text", "text": added}])

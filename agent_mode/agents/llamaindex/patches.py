@@ -1,6 +1,6 @@
 """What LlamaIndex's agents do too slowly or too narrowly for us, changed where it has no option for it.
 
-Tried with llama-index-core 0.14.25 and llama-index-workflows 2.26.1; imported before the first agent is built.
+Tried with llama-index-core 0.14.25 and llama-index-workflows 2.26.1; imported before an agent is built.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ class ReActText:
         self._part: _Part = "unknown"
         self._rest = ""
         """What no one has been told yet."""
+        self._begun = False
+        """Whether anything of this part was told; white space before it is left out."""
 
     def feed(self, text: str) -> list[tuple[Kind, str]]:
         """What can be told after this piece."""
@@ -59,12 +61,14 @@ class ReActText:
         place, mark = min(places)
         if self._part == "thought":
             self._tell("thought", self._rest[:place].rstrip(), told)
-        self._rest = self._rest[place + len(mark) :].lstrip()
-        self._part = _PARTS[mark]
+        self._rest = self._rest[place + len(mark) :]
+        self._part, self._begun = _PARTS[mark], False
         return True
 
     def _tell(self, kind: Kind, text: str, told: list[tuple[Kind, str]]) -> None:
+        text = text if self._begun else text.lstrip()
         if text:
+            self._begun = True
             told.append((kind, text))
 
 

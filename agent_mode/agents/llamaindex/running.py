@@ -30,32 +30,32 @@ async def run(work: Work) -> None:
         AgentModeError: readable; what was sent before stays.
     """
     context = BuildContext(work)
+    listener: Listener | None = None
     try:
         workflow = await build(work, context)
         listener = Listener(work, workflow, context)
-        handler = workflow.run(**_inputs(work, workflow, context))
-        try:
-            async with aclosing(handler.stream_events()) as events:
-                await listener.listen(events)
-            await handler
-        except AgentModeError:
-            raise
-        except Exception as error:  # the steps of a workflow may raise anything
-            ours = _ours(error)
-            if ours is not None:
-                raise ours from ours.__cause__
-            raise _readable(error, work, listener) from error
-        finally:
-            await _end(handler)
+        await _listen(workflow.run(**_inputs(work, workflow, context)), listener)
         await listener.tell_result()
+    except AgentModeError:
+        raise
+    except Exception as error:  # build() and the steps of a workflow may raise anything
+        ours = _ours(error)
+        if ours is not None:
+            raise ours from ours.__cause__
+        raise _readable(error, work, listener) from error
     finally:
         await context.llm.aclose()
 
 
-async def _end(handler: WorkflowHandler) -> None:
-    """Leaves nothing of the workflow running."""
-    if not handler.is_done():
-        await handler.cancel_run(timeout=_END_PATIENCE)
+async def _listen(handler: WorkflowHandler, listener: Listener) -> None:
+    """Follows a workflow to its end, and leaves nothing of it running."""
+    try:
+        async with aclosing(handler.stream_events()) as events:
+            await listener.listen(events)
+        await handler
+    finally:
+        if not handler.is_done():
+            await handler.cancel_run(timeout=_END_PATIENCE)
 
 
 def _inputs(work: Work, workflow: Workflow, context: BuildContext) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _inputs(work: Work, workflow: Workflow, context: BuildContext) -> dict[str, 
     return {name: offered[name] for name in fields if name in offered}
 
 
-def _readable(error: Exception, work: Work, listener: Listener) -> AgentModeError:
+def _readable(error: Exception, work: Work, listener: Listener | None) -> AgentModeError:
     """What went wrong, with the cause's own words."""
-    result = listener.result
+    result = listener.result if listener is not None else None
     if isinstance(result, WorkflowTimedOutEvent):
         return LimitError(
             f"{work.spec.name} stopped at its own limit of {result.timeout:g} seconds.",
@@ -100,7 +100,10 @@ def _readable(error: Exception, work: Work, listener: Listener) -> AgentModeErro
         return too_many_steps(getattr(work.spec.definition, "max_iterations", work.spec.valves.max_steps))
     words = " ".join(str(error).split())[:300]
     readable = f": {words}" if words else ""
-    step = f" in the step {listener.failed_step}" if listener.failed_step and not listener.is_agent else ""
+    step = " in build()"
+    if listener is not None:
+        own_step = listener.failed_step if not listener.is_agent else None
+        step = f" in the step {own_step}" if own_step else ""
     return AgentError(
         f"{work.spec.name} failed{step} with {type(error).__name__}{readable}.",
         hint="An admin finds the whole trace in the run's record.",

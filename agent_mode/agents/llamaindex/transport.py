@@ -166,9 +166,7 @@ def _readable(block: bytes, whole: Assembly, taken: set[Any], id_: str) -> bytes
     return b"".join(out)
 
 
-def _single_calls(
-    chunk: dict[str, Any], whole: Assembly, taken: set[Any], id_: str
-) -> list[dict[str, Any]]:
+def _single_calls(chunk: dict[str, Any], whole: Assembly, taken: set[Any], id_: str) -> list[dict[str, Any]]:
     choices = chunk.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     delta = choice.get("delta") if isinstance(choice, dict) else None

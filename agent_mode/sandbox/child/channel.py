@@ -132,8 +132,10 @@ class Channel:
             process.relieve()
             self.send(OUT_OF_MEMORY)
             return
-        except (OSError, Garbled):
+        except ConnectionError:
             pass
+        except (OSError, Garbled):  # the code has closed the connection, or taken something out of it
+            os._exit(CUT_OFF)
         self._closed.set()
         # The server is gone or wants nothing more of us. The code may be anywhere, so all of it ends.
         os.killpg(0, signal.SIGKILL)

@@ -131,17 +131,18 @@ class Tools:
 
     Args:
         questions: asks the server.
-        known: descriptions of the tools; None: the server is asked when they are needed.
+        known: the tools, as the server or an OpenAI request describes them; None: the server is asked when
+            they are needed.
     """
 
     def __init__(self, questions: Questions, known: Iterable[Record] | None) -> None:
         self._questions = questions
-        self._known = None if known is None else list(known)
+        self._known = None if known is None else _described(known)
 
     def list(self) -> list[Record]:
         """The tools: `name`, `description`, `parameters` (a JSON schema)."""
         if self._known is None:
-            self._known = [*(self._questions.ask_sync("tools", {}) or ())]
+            self._known = _described(self._questions.ask_sync("tools", {}) or ())
         return [*self._known]
 
     @property
@@ -163,6 +164,10 @@ class Tools:
         if name.startswith("_"):
             raise AttributeError(name)
         return partial(self.call, name)
+
+
+def _described(tools: Iterable[Record]) -> list[Record]:
+    return [tool.get("function", tool) for tool in tools]
 
 
 def _parsed(result: Any) -> Any:

@@ -15,6 +15,8 @@ class Pipeline(AgentPipeline):
         allowed_agents: str | None = "helper,teacher"
         greeting: str = "Hello"
 
+    valves: Valves  # pyright: ignore[reportIncompatibleVariableOverride]
+
     async def run(self, turn, tools, llm, call_agent, status):
         await status("Looking at the errand…")
         match turn.text.split(":")[0]:

@@ -1,0 +1,127 @@
+"""/api/v1/runs and the users' credentials on the real servers."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.provider import Provider
+from tests.server.openwebui import OpenWebUI
+from tests.server.rest import Rest, fields, good, refusal
+from tests.server.servers import eventually
+
+CLOCK = [
+    {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+]
+PLAY = [{"role": "user", "content": "call: clock\nthen say: It is {results}."}]
+
+
+def newest(api: Rest, agent: str) -> Any:
+    items = api.get(f"runs/?agent={agent}")["items"]
+    return items[0] if items else None
+
+
+def test_runs_are_listed_and_shown(api: Rest) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=1)
+    api.create("listed")
+    chat = OpenWebUI(api.server).chat()
+    assert chat.ask("Hi", "listed").good()
+    assert eventually(lambda: (newest(api, "listed") or {}).get("state") == "done")
+    item = newest(api, "listed")
+    assert (item["user_id"], item["chat_id"], item["model"]) == ("user-1", chat.id, "stub")
+    assert "trace" not in item
+    full = api.get(f"runs/{item['id']}")
+    assert (full["children"], full["trace"], full["tool_calls"]) == ([], None, [])
+
+    later = (began + timedelta(hours=1)).isoformat()
+    for query, total in (
+        (f"chat_id={chat.id}", 1),
+        ("agent=listed&state=done", 1),
+        ("agent=listed&state=failed", 0),
+        ("agent=listed&user_id=nobody", 0),
+        ("agent=listed&parent=", 1),
+        (f"agent=listed&parent={item['id']}", 0),
+        (f"agent=listed&since={began.isoformat().replace('+', '%2B')}", 1),
+        (f"agent=listed&since={later.replace('+', '%2B')}", 0),
+        (f"agent=listed&since={began.replace(tzinfo=None).isoformat()}", 1),
+        ("agent=%00", 0),
+    ):
+        assert api.get(f"runs/?{query}")["total"] == total, query
+    assert api.get("runs/?limit=1&offset=0")["limit"] == 1
+    told = refusal(api.call("GET", "runs/?state=odd&since=soon&limit=0"), 422, "invalid_request")
+    assert fields(told) == {"state", "since", "limit"}
+
+
+def test_a_run_that_is_stopped_by_the_api(api: Rest, provider: Provider) -> None:
+    api.create("endless", valves={"llm_model": "stub-hang"})
+    api.create("plain", valves={"llm_model": "stub-hang"})
+    with ThreadPoolExecutor(2) as pool:
+        chat = pool.submit(OpenWebUI(api.server).chat().ask, "Hi", "endless")
+        script = pool.submit(api.call, "POST", "agents/plain/run", {"input": "x"})
+        assert eventually(lambda: provider.active == 2)
+        assert eventually(lambda: newest(api, "endless") and newest(api, "plain"))
+        runs = [newest(api, name)["id"] for name in ("endless", "plain")]
+        for run in runs:
+            assert api.post(f"runs/{run}/stop") == {"id": run, "stopped": True}
+        answer, reply = chat.result(timeout=5), script.result(timeout=5)
+    assert "stopped" in answer.errors[0]
+    assert refusal(reply, 409, "run_cancelled")["run_id"] == runs[1]
+    assert eventually(lambda: provider.active == 0, within=1)
+    for run in runs:
+        assert eventually(lambda run=run: api.get(f"runs/{run}")["state"] == "stopped")
+        refusal(api.call("POST", f"runs/{run}/stop"), 409, "run_ended")
+    refusal(api.call("POST", "runs/nobody/stop"), 404, "run_not_found")
+    refusal(api.call("GET", "runs/nobody"), 404, "run_not_found")
+
+
+def test_a_run_that_waits_for_a_tool_is_stopped_too(api: Rest) -> None:
+    api.create("patient", valves={"llm_model": "stub-agent"})
+    first = api.post("agents/patient/run", {"messages": PLAY, "tools": CLOCK})
+    assert eventually(lambda: api.get(f"runs/{first['run_id']}")["state"] == "waiting")
+    api.post(f"runs/{first['run_id']}/stop")
+    record = api.get(f"runs/{first['run_id']}")
+    assert (record["state"], record["error"]["code"]) == ("stopped", "run_cancelled")
+
+    [call] = first["tool_calls"]
+    back = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "content": "noon"},
+    ]
+    reply = api.call("POST", "agents/patient/run", {"messages": [*PLAY, *back], "tools": CLOCK})
+    assert "stopped" in reply.json()["message"]
+    assert reply.json()["code"] == "run_cancelled"
+    refusal(api.call("POST", f"runs/{first['run_id']}/stop"), 409, "run_ended")
+
+
+def test_what_an_agent_called_stands_below_its_run(api: Rest) -> None:
+    api.create("helper-agent", access="everyone")
+    api.create("boss", valves={"llm_model": "stub-agent", "allowed_agents": "helper-agent"})
+    arguments = json.dumps({"agent": "helper-agent", "task": "Say hi"})
+    told = api.post("agents/boss/run", {"input": f"call: call_agent {arguments}\nthen say: {{results}}"})
+    assert "Hello from stub: Say hi" in told["output"]
+    assert eventually(lambda: api.get(f"runs/{told['run_id']}")["children"])
+    [child] = api.get(f"runs/{told['run_id']}")["children"]
+    assert (child["agent"], child["parent_id"], child["state"]) == ("helper-agent", told["run_id"], "done")
+    assert api.get(f"runs/?parent={told['run_id']}")["total"] == 1
+
+
+def test_credentials_are_kept_and_never_shown(api: Rest) -> None:
+    key = "sk-credential-0123456789"
+    assert api.get("users/ann/credential") == {"user_id": "ann", "has_credential": False}
+    assert good(api.call("PUT", "users/ann/credential", {"api_key": f" {key} "}))["has_credential"]
+    assert api.get("users/ann/credential")["has_credential"]
+    assert not api.get("users/bob/credential")["has_credential"]
+    database = b"".join(path.read_bytes() for path in api.server.home.glob("agent_mode.db*"))
+    assert key.encode() not in database
+    assert key not in api.server.log()
+    api.delete("users/ann/credential")
+    assert not api.get("users/ann/credential")["has_credential"]
+
+    for body in ({}, {"api_key": 7}, {"api_key": "x" * 5000}, {"api_key": "x", "more": 1}):
+        told = refusal(api.call("PUT", "users/ann/credential", body), 422, "invalid_request")
+        assert "x" * 100 not in json.dumps(told)
+    for odd in ("", "two words", "ü"):
+        told = refusal(api.call("PUT", "users/ann/credential", {"api_key": odd}), 400, "bad_request")
+        assert told["field"] == "api_key"
