@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from agent_mode.store.db import Database
+from agent_mode.store.personas import PersonaStore
 
 POSTGRES_URL = os.environ.get("AGENT_MODE_TEST_POSTGRES_URL")
 
@@ -52,6 +53,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await Database.open(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> PersonaStore:
+    """The personas in that database."""
+    return PersonaStore(database)
 
 
 @asynccontextmanager

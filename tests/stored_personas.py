@@ -1,13 +1,10 @@
-"""A persona as the tests of the store write it, and the store they write it to."""
+"""A persona as the tests of the store write it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from agent_mode.store.db import Database
-from agent_mode.store.personas import PersonaForm, PersonaStore
+from agent_mode.store.personas import PersonaForm
 
 
 def form(key: str = "coder", **changes: Any) -> PersonaForm:
@@ -24,9 +21,3 @@ def form(key: str = "coder", **changes: Any) -> PersonaForm:
         "model": None,
     }
     return PersonaForm.model_validate(values | changes)
-
-
-@pytest.fixture
-def store(database: Database) -> PersonaStore:
-    """The personas in a new database."""
-    return PersonaStore(database)

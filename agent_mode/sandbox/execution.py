@@ -121,14 +121,14 @@ class Execution:
         return item
 
     async def end(self) -> None:
-        """Kills the process, if there is one, and waits until it is gone."""
+        """Kills the process, if there is one, and waits until it is gone, and what was being answered with it."""
         self._conclude(None)
         self._items.clear()
+        waiting = {self._over, *self._questions.values()} - {asyncio.current_task()}
+        await asyncio.wait(waiting, timeout=REAP_SECONDS)
         if not self._over.done():
-            await asyncio.wait({self._over}, timeout=REAP_SECONDS)
-            if not self._over.done():
-                log.error("a process of an agent's code cannot be ended", run=self._number)
-                self._finish()
+            log.error("a process of an agent's code cannot be ended", run=self._number)
+            self._finish()
 
     # The nursery's side
 

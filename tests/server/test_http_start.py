@@ -52,7 +52,8 @@ def test_a_fresh_machine(tmp_path: Path) -> None:
     for start in (1, 2):
         server.spawn()
         try:
-            server.session.headers["Authorization"] = "Bearer " + wait_for_key(server)
+            server.key = wait_for_key(server)
+            server.session.headers["Authorization"] = f"Bearer {server.key}"
             server.wait()
             keys.append((data / "connection_key").read_text())
             assert mode(data / "connection_key") == 0o600

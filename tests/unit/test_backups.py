@@ -29,7 +29,7 @@ from agent_mode.store.personas import Keep, PersonaForm, PersonaStore
 from agent_mode.store.restoring import entry_of
 from agent_mode.store.retention import surplus
 
-pytest_plugins = ["tests.databases", "tests.stored_personas"]
+pytest_plugins = ["tests.databases"]
 
 T0 = datetime(2026, 3, 4, 5, 6, 7, 891, UTC)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent_mode.chat.columns import note_outlet, own_branch
 from agent_mode.store.replies import Reply, Thread
+from agent_mode.tools.results import images_note
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -151,6 +152,18 @@ def test_an_answer_with_tools_is_replaced_as_a_whole() -> None:
     assert [m["content"] for m in own.messages] == ["Question 1", "B1", "Next", "", "7"]
     assert (own.replaced, own.shown) == (1, True)
     assert own_branch(given, talk.thread, talk.shown, 1, "a").messages is given
+
+
+def test_pictures_of_tools_are_no_question() -> None:
+    """Open WebUI shows them to the model in the name of the user."""
+    talk = Talk()
+    talk.ask(("a", "A1"), ("b", "B1"))
+    note = images_note(["data:image/png;base64,AA=="])
+    given = [talk.messages[0], note, talk.messages[1], {"role": "user", "content": "Next"}, note]
+
+    own = own_branch(given, talk.thread, talk.shown, 2, "b")
+
+    assert [m["content"] for m in own.messages] == ["Question 1", "B1", "Next", note["content"]]
 
 
 def test_a_system_prompt_stays() -> None:

@@ -735,6 +735,20 @@ async def test_what_a_file_must_not_build(runtime: Runtime) -> None:
     assert told.text == "hello"
 
 
+async def test_what_fails_in_build(runtime: Runtime) -> None:
+    async def ask(context: Any) -> Any:
+        await context.llm.acomplete("Hello")
+
+    def stumble(context: Any) -> Any:
+        raise KeyError("colour")
+
+    told = await play(runtime, coded(ask, llm_model="stub-401"), task("Go"))
+    assert code_of(told) == "provider_auth"
+    told = await play(runtime, coded(stumble), task("Go"))
+    assert told.failure is not None
+    assert told.failure.error.message == "Coded failed in build() with KeyError: 'colour'."
+
+
 async def test_a_failing_step_is_named(runtime: Runtime) -> None:
     async def step(*_: Any) -> str:
         await runtime.access.close()
@@ -965,6 +979,29 @@ async def test_stop_in_a_tool_and_in_a_step(runtime: Runtime, provider: Provider
         assert state == ["began", "ended"]
 
 
+async def test_stop_in_code_without_await(runtime: Runtime, provider: Provider) -> None:
+    ended: list[bool] = []
+
+    def build(context: Any) -> Any:
+        def think() -> str:
+            """Thinks."""
+            try:
+                return context.llm.complete("like: stub-hang").text
+            finally:
+                ended.append(True)
+
+        return function_agent(think)(context)
+
+    await stopped(
+        runtime,
+        coded(build),
+        task("call: think"),
+        lambda: len(provider.chats) == 2 and provider.active == 1,
+    )
+    await closed(provider)
+    assert ended
+
+
 async def test_stop_reaches_every_descendant(runtime: Runtime, provider: Provider) -> None:
     low = defined("low", valves={"llm_model": "stub-stall"})
     mid = defined("mid", valves={"allowed_agents": "low"})
@@ -1022,6 +1059,7 @@ async def test_fifty_runs_at_once(runtime: Runtime, provider: Provider) -> None:
             asked = task("call: clock & clock then call: clock", chat_id=f"c{number}")
         told = await play(runtime, specs[number % 3], asked)
         assert told.failure is None, told.failure
+        assert told.rounds in ([["roll_dice", "clock"], ["clock"]], [["clock", "clock"], ["clock"]])
         return told.text
 
     texts = await asyncio.gather(*(one(number) for number in range(50)))

@@ -56,7 +56,7 @@ def sandbox(house: tuple[Sandbox, Path]) -> Sandbox:
         "run = lambda turn: turn.text + '!'",
         "async def inner(text):\n yield text\n yield '!'\ndef run(turn):\n return inner(turn.text)",
         "import asyncio\ndef run(turn):\n return asyncio.run(asyncio.sleep(0, turn.text + '!'))",
-        "from dataclasses import *\n@dataclass\nclass A:\n x: str\ndef run(turn):\n yield A(turn.text).x + '!'",
+        "from dataclasses import *\n@dataclass\nclass A:\n x: str\ndef run(turn):\n yield A('Hello!').x",
     ],
 )
 async def test_forms_of_run(sandbox: Sandbox, code: str) -> None:

@@ -23,6 +23,7 @@ from tests.sandboxes import Outcome, echo, eventually, processes, run, ticking, 
 
 SHORT = Limits(seconds=0.5)
 STARTS = "import subprocess\ndef run():\n subprocess.Popen("
+FORKS = "import multiprocessing\ndef run():\n multiprocessing"
 EACH = " import os\n from contextlib import suppress as quiet\n for fd in range(1, 21):\n"
 """The head of a loop over the first descriptors."""
 
@@ -512,7 +513,7 @@ async def test_a_fork_bomb(sandbox: Sandbox, folder: Path) -> None:
         f"{STARTS}['sleep', '600'], start_new_session=True)\n yield 'x'",
         "import os\ndef run():\n os.system('(sleep 600 &) ; (setsid sleep 601 &)')\n yield 'x'",
         f"{STARTS}['sh', '-c', 'setsid sh -c \"sleep 600 & sleep 601\" &'])\n yield 'x'",
-        "import multiprocessing as m\ndef run():\n m.Process(target=list, args=(iter(int, 1),)).start()\n yield 'x'",
+        f"{FORKS}.Process(target=list, args=(iter(int, 1),)).start()\n yield 'x'",
     ],
     ids=range(6),
 )

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ import signal, time
 def run():
     for number in (1, 2, 3, 15):
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     yield "stubborn"
     while True:
         try:
@@ -301,7 +301,7 @@ async def test_a_process_that_cannot_be_ended_does_not_hold_the_caller(
 
 SERVER = """
 import asyncio, sys
-from agent_mode.sandbox.items import Limits
+from agent_mode.sandbox.items import Limits, Output
 from agent_mode.sandbox.sandbox import Sandbox
 
 async def ask(kind, arguments):
@@ -309,7 +309,8 @@ async def ask(kind, arguments):
 
 async def consume(sandbox, code):
     async for item in sandbox.run(code, {}, Limits(seconds=300), ask):
-        print(item.text, flush=True)
+        if isinstance(item, Output):
+            print(item.text, flush=True)
 
 async def main():
     sandbox = Sandbox()
@@ -320,41 +321,47 @@ asyncio.run(main())
 """
 
 
+@asynccontextmanager
+async def serving(folder: Path, codes: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A server in another process, in which all of this runs."""
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    command = [sys.executable, "-c", SERVER, *codes]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout
+        for _ in codes:
+            assert await asyncio.wait_for(process.stdout.readline(), 20)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 async def test_when_the_server_dies_all_die(tmp_path: Path, how: signal.Signals) -> None:
-    codes = [BUSY, BLOCKED, STUBBORN, PARENT, ASKING]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVER, *codes, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdout
-    for _ in codes:
-        assert await asyncio.wait_for(process.stdout.readline(), 20)
-    assert len(processes(tmp_path)) > len(codes)
-    process.send_signal(how)
-    await process.wait()
-    assert await eventually(lambda: not processes(tmp_path), 2)
-    assert await eventually(lambda: not os.listdir(tmp_path), 2)
+    async with serving(tmp_path, [BUSY, BLOCKED, STUBBORN, PARENT, ASKING]) as process:
+        assert len(processes(tmp_path)) > 5
+        process.send_signal(how)
+        await process.wait()
+        assert await eventually(lambda: not processes(tmp_path), 2)
+        assert await eventually(lambda: not os.listdir(tmp_path), 2)
 
 
 async def test_when_server_and_fork_server_die_all_die(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVER, BUSY, BLOCKED, STUBBORN, ASKING, cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout
-    for _ in range(4):
-        assert await asyncio.wait_for(process.stdout.readline(), 20)
-    (root,) = os.listdir(tmp_path)
-    (fork_server,) = (
-        pid for pid in processes(tmp_path) if os.readlink(f"/proc/{pid}/cwd") == str(tmp_path / root)
-    )
-    for pid in (process.pid, fork_server):
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (fork_server, process.pid):
-        os.kill(pid, signal.SIGKILL)
-    await process.wait()
-    assert await eventually(lambda: not processes(tmp_path), 2)
+    async with serving(tmp_path, [BUSY, BLOCKED, STUBBORN, ASKING]) as process:
+        (root,) = os.listdir(tmp_path)
+        (fork_server,) = (
+            pid for pid in processes(tmp_path) if os.readlink(f"/proc/{pid}/cwd") == str(tmp_path / root)
+        )
+        for pid in (process.pid, fork_server):
+            os.kill(pid, signal.SIGSTOP)
+        for pid in (fork_server, process.pid):
+            os.kill(pid, signal.SIGKILL)
+        await process.wait()
+        assert await eventually(lambda: not processes(tmp_path), 2)
 
 
 async def test_under_uvloop(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from agent_mode.observe.hooks import subscribe
 from agent_mode.store.book import PersonaBook
 from agent_mode.store.exchange import SIZE_LIMIT, read_catalogue
 from agent_mode.store.forms import problems
 from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport, content_hash
 from tests.stored_personas import form
 
-pytest_plugins = ["tests.databases", "tests.stored_personas"]
+pytest_plugins = ["tests.databases"]
 
 SEED = """
 import asyncio, sys
@@ -259,6 +260,24 @@ async def test_the_book_shows_enabled_personas_and_follows_changes(store: Person
     again = PersonaBook()
     await again.load(store)
     assert again.all() == book.all()
+
+
+async def test_other_plug_ins_are_told_what_changed_in_the_book(store: PersonaStore) -> None:
+    """Whichever process changed it: the book only looks at the store."""
+    book, told = PersonaBook(), list[tuple[str, str]]()
+    await store.seed([form(), form("writer")])
+    await book.load(store)
+    end = subscribe("persona.changed", lambda event: told.append((event.persona, event.reason)))
+    try:
+        assert not await book.refresh(store)
+        await store.save(form("poet"))
+        await store.save(form(prompt="You write better code."))
+        await store.delete("writer")
+        await book.refresh(store)
+    finally:
+        end()
+
+    assert sorted(told) == [("coder", "updated"), ("poet", "created"), ("writer", "deleted")]
 
 
 # Files

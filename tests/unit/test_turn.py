@@ -95,7 +95,7 @@ def test_a_plain_request() -> None:
     assert (turn.model, turn.messages, turn.stream) == ("personas.coder", HI, True)
     assert turn.params == {"temperature": 0.3}
     assert turn.context == TurnContext()
-    assert turn.user == User("u-7")
+    assert turn.user == User("u-7", name="Bob")
     assert not turn.context.interactive
 
 

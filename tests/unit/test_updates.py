@@ -27,7 +27,7 @@ from agent_mode.store import updates
 from agent_mode.store.download import SIZE_LIMIT, Network, Source, download, is_public
 from agent_mode.store.personas import Keep, PersonaForm, PersonaStore, SeedReport
 
-pytest_plugins = ["tests.databases", "tests.stored_personas"]
+pytest_plugins = ["tests.databases"]
 
 HOST = "catalogue.test"
 OTHER = "elsewhere.test"

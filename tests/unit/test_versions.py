@@ -22,7 +22,7 @@ from agent_mode.store.personas import Keep, PersonaForm, PersonaStore, content_h
 from agent_mode.store.versions import Version, unified_diff
 from tests.stored_personas import form
 
-pytest_plugins = ["tests.databases", "tests.stored_personas"]
+pytest_plugins = ["tests.databases"]
 
 WRITER = """
 import asyncio, sys

@@ -12,23 +12,27 @@
 | `react.py`     | tells thought from answer in what a ReAct agent writes |
 | `listening.py` | the events of a running workflow, as ours |
 | `patches.py`   | what LlamaIndex does too slowly or too narrowly |
+| `warming.py`   | makes the first run as quick as the others |
 | `running.py`   | one run, from its start to its end |
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
+from agent_mode.agents.selector import is_available
 from agent_mode.errors import ConfigurationError
 
 _RUNNING = "agent_mode.agents.llamaindex.running"
+_WARMING = "agent_mode.agents.llamaindex.warming"
 
 Run = Callable[[Any], Coroutine[Any, Any, None]]
 _runner: Run | None = None
+_importing = threading.Lock()
 
 
 class LlamaIndexEngine:
@@ -42,11 +46,6 @@ class LlamaIndexEngine:
         """
         run = _runner or await asyncio.to_thread(_import)
         await run(work)
-
-
-def is_available() -> bool:
-    """Whether LlamaIndex is installed; the stock server's image lacks it."""
-    return find_spec("llama_index") is not None and find_spec("llama_index.core") is not None
 
 
 def _import() -> Run:
@@ -63,7 +62,9 @@ def _import() -> Run:
             status=503,
         )
     global _runner  # noqa: PLW0603  once it is there, no thread is needed any more
-    running = import_module(_RUNNING)
-    pass
-    _runner = running.run
-    return running.run
+    with _importing:
+        if _runner is None:
+            runner: Run = import_module(_RUNNING).run
+            import_module(_WARMING).warm_up()
+            _runner = runner
+        return _runner

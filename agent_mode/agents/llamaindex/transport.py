@@ -63,7 +63,7 @@ class RunTransport(httpx.AsyncBaseTransport):
         work = self._work
         key = work.state.memo.key(work.path, "llm", _question(payload))
         if key in work.state.memo:
-            return _recalled(work.state.memo.recall(key), stream=stream)
+            return recalled(work.state.memo.recall(key), stream=stream)
         work.state.budget.step()
         payload = {**work.sampling(), **payload}
         if stream:
@@ -202,7 +202,7 @@ def _function(function: Any) -> dict[str, Any]:
     return function
 
 
-def _recalled(message: dict[str, Any], *, stream: bool) -> httpx.Response:
+def recalled(message: dict[str, Any], *, stream: bool) -> httpx.Response:
     """A known answer, in the form in which it was asked for."""
     base = {"id": "recalled", "created": 0, "model": "recalled", RECALLED: True}
     calls = message.get("tool_calls") or []
