@@ -76,7 +76,7 @@ def given_up(record: RunRecord) -> RunRecord:
 
 
 def was_given_up(record: RunRecord) -> bool:
-    """Whether results of its tools come too late. A run that was stopped while it spoke may be gone on with."""
+    """Whether results of its tools come too late; a run that was stopped while it spoke may go on."""
     return record.state == "stopped" and record.error is not None
 
 

@@ -121,7 +121,7 @@ class Execution:
         return item
 
     async def end(self) -> None:
-        """Kills the process, if there is one, and waits until it is gone, and what was being answered with it."""
+        """Kills the process, if there is one; waits until it and the open questions are gone."""
         self._conclude(None)
         self._items.clear()
         waiting = {self._over, *self._questions.values()} - {asyncio.current_task()}

@@ -62,10 +62,12 @@ class Image:
     Args:
         mime: such as `image/png`; empty for an address.
         data: base64, or an `http(s)://` address.
+        description: for those who cannot see it.
     """
 
     mime: str
     data: str
+    description: str = "image"
 
     @property
     def url(self) -> str:
@@ -104,7 +106,7 @@ def parse(message: Message) -> Item | None:
         case "status":
             return StatusLine(_text(message, "text"), message.get("done") is True)
         case "image":
-            return _image(_text(message, "mime"), _text(message, "data"))
+            return _image(message)
         case "source":
             return SourceItem(_text(message, "name"), _text(message, "url"), _text(message, "text"))
     return None
@@ -114,7 +116,7 @@ def size(item: Item) -> int:
     """Bytes of all texts of an item."""
     match item:
         case Image():
-            return len(item.data)
+            return len(item.data) + _bytes(item.description)
         case SourceItem():
             return _bytes(item.name) + _bytes(item.url) + _bytes(item.text)
     return _bytes(item.text)
@@ -136,9 +138,11 @@ def _text(message: Message, name: str) -> str:
     return clean(value)
 
 
-def _image(mime: str, data: str) -> Image:
+def _image(message: Message) -> Image:
+    mime, data = _text(message, "mime"), _text(message, "data")
+    description = _text(message, "description") if "description" in message else "image"
     if data.startswith(("http://", "https://")):
-        return Image("", data)
+        return Image("", data, description)
     if not re.fullmatch(r"image/[\w.+-]+", mime, re.ASCII) or not data.isascii():
         raise Garbled("no image")
-    return Image(mime, data)
+    return Image(mime, data, description)

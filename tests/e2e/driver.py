@@ -5,7 +5,7 @@ window.ask("Hello").text
 window.ask("!writer a haiku").statuses
 window.regenerate(); window.edit(0, "Better"); window.stop()
 
-Names of elements are those of Open WebUI 0.12.4; whoever adapts the tests to another version changes them here.
+Element names are those of Open WebUI 0.12.4; whoever adapts the tests to another version changes them here.
 """
 
 # Playwright is in the environment of the end-to-end tests alone.

@@ -1,4 +1,4 @@
-"""All that the journeys need, running side by side: Open WebUI, our server, a stock server, the LLM provider."""
+"""All that the journeys need, running Open WebUI, our server, a stock server, the LLM provider."""
 
 from __future__ import annotations
 

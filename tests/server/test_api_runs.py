@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from tests.provider import Provider
 from tests.server.openwebui import OpenWebUI
 from tests.server.rest import Rest, fields, good, refusal
-from tests.server.servers import eventually
+from tests.server.servers import OURS, eventually, make, running
 
 CLOCK = [
     {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
@@ -125,3 +128,51 @@ def test_credentials_are_kept_and_never_shown(api: Rest) -> None:
     for odd in ("", "two words", "ü"):
         told = refusal(api.call("PUT", "users/ann/credential", {"api_key": odd}), 400, "bad_request")
         assert told["field"] == "api_key"
+
+
+class OpenWebUIDouble(BaseHTTPRequestHandler):
+    """Open WebUI as far as it is asked whose an API key is."""
+
+    def do_GET(self) -> None:
+        key = self.headers.get("authorization", "").removeprefix("Bearer ")
+        account = {"id": "ann", "name": "Ann", "email": "ann@example.org", "role": "user"}
+        good = key == "sk-key-of-ann-0123456789"
+        body = json.dumps(account if good else {"detail": "401 Unauthorized"}).encode()
+        self.send_response(200 if good else 401)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_open_webui_must_say_whose_a_key_is(tmp_path: Path, provider: Provider) -> None:
+    double = ThreadingHTTPServer(("127.0.0.1", 0), OpenWebUIDouble)
+    Thread(target=double.serve_forever, daemon=True).start()
+    environment = {"OPENWEBUI_URL": f"http://127.0.0.1:{double.server_port}"}
+    server = make(OURS, tmp_path / "x", provider.base_url, environment=environment)
+    try:
+        with running(server):
+            api = Rest(server)
+            key = {"api_key": "sk-key-of-ann-0123456789"}
+            assert api.put("users/ann/credential", key)["has_credential"]
+            told = refusal(api.call("PUT", "users/bob/credential", key), 422, "credential_refused")
+            assert told["field"] == "api_key"
+            wrong = {"api_key": "sk-nobodys-0123456789"}
+            refusal(api.call("PUT", "users/ann/credential", wrong), 422, "credential_refused")
+            assert api.get("users/ann/credential")["has_credential"]
+            assert not api.get("users/bob/credential")["has_credential"]
+            # A user's own credential opens the models and chats at most, never the API.
+            reply = server.anonymous(
+                "GET", "/api/v1/agents/", headers={"Authorization": f"Bearer {key['api_key']}"}
+            )
+            refusal(reply, 401, "unauthorized")
+            double.shutdown()
+            double.server_close()
+            reply = api.call("PUT", "users/cem/credential", {"api_key": "sk-new-one-0123456789"})
+            assert reply.status_code in (502, 503, 504), reply.text
+            assert not api.get("users/cem/credential")["has_credential"]
+    finally:
+        double.server_close()

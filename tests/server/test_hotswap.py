@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import http.server
 import json
@@ -15,11 +16,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from agent_mode.chat.turn import CONTEXT_KEY, unpack
+from agent_mode.store.db import Database
+from agent_mode.store.personas import PersonaForm, PersonaStore
 from tests.provider import Provider
 from tests.server.anymodel import ANSWER, AnyModel, user
 from tests.server.conftest import FAMILIES
 from tests.server.openwebui import Answer, Chat, Json
-from tests.server.servers import KEY, OURS, PIPE, ROOT, Kind, Server, make, params, running
+from tests.server.servers import KEY, OURS, PIPE, ROOT, Kind, Server, eventually, make, params, running
 
 ours_alone = pytest.mark.parametrize("server", params(OURS), indirect=True)
 
@@ -1297,3 +1300,53 @@ def test_a_restart_forgets_nothing(tmp_path: Path, provider: Provider) -> None:
     with running(own):
         check(chat.ask("And now?"), "coder")
         check(client.chat().ask("Hello", "gpt-4o"), "coder")
+
+
+def test_a_catalogue_that_cannot_be_had_disturbs_nobody(tmp_path: Path, provider: Provider) -> None:
+    """Only the valve makes the server look for it, without a restart."""
+    url = f"https://localhost/personas.json#sha256={'0' * 64}"
+    own = make(OURS, tmp_path / "ours", provider.base_url, environment={"AGENT_MODE_CATALOGUE_URLS": url})
+    client = AnyModel(own, user("admin"))
+    with running(own):
+        check(client.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
+        assert "not taken over" not in own.log()
+
+        set_valves(own, auto_download_personas=True)
+
+        assert eventually(lambda: "catalogue not taken over [code=catalogue_address" in own.log())
+        check(client.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
+        own.stop()
+    assert "Traceback" not in own.log()
+
+
+@pytest.mark.parametrize("protect", [True, False])
+def test_where_nothing_is_protected_the_catalogue_wins_at_the_start(
+    tmp_path: Path, provider: Provider, protect: bool
+) -> None:
+    own = make(OURS, tmp_path / "ours", provider.base_url)
+    with running(own):
+        set_valves(own, protect_custom_personas=protect)
+        own.stop()
+    asyncio.run(rewrite_coder(own.home / "agent_mode.db", "You are as I like it."))
+    shipped = CATALOGUE["coder"]["prompt"][:60]
+    with running(own):
+        client = AnyModel(own, user("admin"))
+
+        def coder() -> str:
+            return text_of(client.chat().ask("!coder Write a loop", "gpt-4o").sent["messages"])
+
+        assert eventually(lambda: ("as I like it" in coder()) == protect)
+        assert (shipped in coder()) != protect
+        history = client.chat().ask("!agent history coder", "gpt-4o").good().text
+        assert ("| replaced |" in history) != protect
+        own.stop()
+
+
+async def rewrite_coder(path: Path, prompt: str) -> None:
+    """What an admin does in another process."""
+    database = await Database.open(f"sqlite+aiosqlite:///{path}")
+    store = PersonaStore(database)
+    known = await store.get("coder")
+    values = {name: getattr(known, name) for name in PersonaForm.model_fields}
+    await store.save(PersonaForm.model_validate({**values, "prompt": prompt}))
+    await database.close()

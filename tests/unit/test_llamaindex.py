@@ -1059,7 +1059,8 @@ async def test_fifty_runs_at_once(runtime: Runtime, provider: Provider) -> None:
             asked = task("call: clock & clock then call: clock", chat_id=f"c{number}")
         told = await play(runtime, specs[number % 3], asked)
         assert told.failure is None, told.failure
-        assert told.rounds in ([["roll_dice", "clock"], ["clock"]], [["clock", "clock"], ["clock"]])
+        # A ReAct agent calls one tool at a time; calls of one step go out together.
+        assert [len(names) for names in told.rounds] == ([1, 1, 1] if number % 3 == 1 else [2, 1])
         return told.text
 
     texts = await asyncio.gather(*(one(number) for number in range(50)))

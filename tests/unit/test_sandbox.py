@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -16,8 +17,11 @@ import pytest_asyncio
 
 from agent_mode.errors import ProviderError, RunCancelled
 from agent_mode.sandbox import execution
+from agent_mode.sandbox.check import check
+from agent_mode.sandbox.child import objects
 from agent_mode.sandbox.items import Image, Limits, Log, Output, SourceItem, StatusLine
 from agent_mode.sandbox.sandbox import Sandbox
+from agent_mode.settings import ROOT
 from tests.sandboxes import echo, run, ticking, tidy
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
@@ -248,10 +252,11 @@ async def test_images(sandbox: Sandbox, value: str, mime: str, data: bytes) -> N
 
 
 async def test_an_image_elsewhere_stays_an_address(sandbox: Sandbox) -> None:
-    outcome = await run(sandbox, "def run(status):\n status.image('https://example.org/a.png')")
-    (image,) = outcome.items
-    assert isinstance(image, Image)
-    assert image.url == "https://example.org/a.png"
+    outcome = await run(
+        sandbox, "def run(status):\n status.image('https://example.org/a.png', description='A')"
+    )
+    assert outcome.items == [Image("", "https://example.org/a.png", "A")]
+    assert outcome.only(Image)[0].url == "https://example.org/a.png"
 
 
 @pytest.mark.parametrize(
@@ -577,6 +582,37 @@ async def test_waiting_for_the_server_costs_no_time(sandbox: Sandbox) -> None:
     outcome = await run(sandbox, code, Limits(seconds=0.5), ask=ask)
     assert (outcome.text, outcome.error) == ("done", None)
     assert outcome.seconds > 2
+
+
+# The page about it
+
+
+def examples() -> list[str]:
+    page = (ROOT / "docs" / "custom-python.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("code", examples(), ids=range(len(examples())))
+async def test_the_examples_of_the_docs_run(sandbox: Sandbox, code: str) -> None:
+    async def ask(kind: str, arguments: dict[str, Any]) -> Any:
+        return {"tool": '{"degrees": 21}', "llm": "An answer.", "call_agent": "A comment."}[kind]
+
+    assert check(code) == []
+    outcome = await run(sandbox, code, ask=ask, text="```csv\nmonth,sales\nMay,3\nJune,5\n```", tools=[])
+    assert outcome.error is None
+    assert outcome.text
+    if "svg" in code:
+        assert "**8**" in outcome.text
+        assert [image.mime for image in outcome.only(Image)] == ["image/svg+xml"]
+
+
+async def test_the_page_names_all_that_code_is_given() -> None:
+    page = (ROOT / "docs" / "custom-python.md").read_text(encoding="utf-8")
+    for kind in (objects.Tools, objects.Llm, objects.CallAgent, objects.Status):
+        for name in vars(kind):
+            assert name.startswith("_") or re.search(rf"\b\.?{name}\b", page), name
+    for name in (*objects.turn(objects.Record()), "AgentError"):
+        assert f"`{name}`" in page, name
 
 
 # Figures

@@ -1,7 +1,7 @@
 """Makes the first run as quick as the others.
 
-The OpenAI client and LlamaIndex put off half of their imports and the building of their models until the first
-call, which would then stop the server's event loop for a second.
+The OpenAI client and LlamaIndex put off half of their imports and the building of their models until the
+first call, which would then stop the server's event loop for a second.
 """
 
 from __future__ import annotations

@@ -274,13 +274,18 @@ class Status:
         """
         return self._say({"t": "status", "text": str(text), "done": bool(done)})
 
-    def image(self, image: Any, mime: str | None = None) -> _Done:
-        """An image in the answer: bytes, a path, a URL or a figure of matplotlib.
+    def image(self, image: Any, mime: str | None = None, description: str = "image") -> _Done:
+        """An image in the answer.
+
+        Args:
+            image: bytes, a path, a URL, the text of an SVG or a figure of matplotlib.
+            mime: its type; None: found out.
+            description: for those who cannot see it.
 
         Raises:
             ValueError, TypeError, OSError: it is no image, or cannot be read.
         """
-        return self._say(values.image(image, mime))
+        return self._say({**values.image(image, mime), "description": str(description)})
 
     def source(self, name: str, url: str = "", text: str = "") -> _Done:
         """A source, shown as a citation."""

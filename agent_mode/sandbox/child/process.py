@@ -107,8 +107,9 @@ def limit(memory_mb: float, seconds: float) -> None:
         seconds: wall-clock time that the server allows; processor time is only the second line of defence.
     """
     present = _address_space()
-    allowed = present + int(memory_mb * 2**20)
-    _lower(resource.RLIMIT_AS, allowed, allowed + RESERVE)
+    if present is not None:
+        allowed = present + int(memory_mb * 2**20)
+        _lower(resource.RLIMIT_AS, allowed, allowed + RESERVE)
     processor = math.ceil(min(seconds, _MOST_SECONDS)) * (os.cpu_count() or 1) + 5
     _lower(resource.RLIMIT_CPU, processor, processor + 5)
     _limit_forks()
@@ -127,11 +128,11 @@ def _limit_forks() -> None:
     sys.addaudithook(count)
 
 
-def _address_space() -> int:
+def _address_space() -> int | None:
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:
-        return 0
+        return None
     return pages * resource.getpagesize()
 
 
