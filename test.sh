@@ -1,28 +1,54 @@
 #!/usr/bin/env bash
-# Checks everything that can be checked without Open WebUI itself: format, lint, types, import rules, tests.
-# Arguments go to pytest: ./test.sh tests/unit -k parser
+# Checks everything: format, lint, types, import rules, tests; with `all`, also in a real Open WebUI.
+# Other arguments go to pytest: ./test.sh tests/unit -k parser
 set -euo pipefail
 cd "$(dirname "$0")"
 
 if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
-  echo "usage: ./test.sh [pytest arguments]"
-  echo
-  echo "Makes its own environments (.venv-test, and .venv-stock with the stock server image's old pins),"
-  echo "then runs ruff, pyright, import-linter and pytest. With arguments: pytest alone."
+  cat <<'TEXT'
+usage: ./test.sh                       the quick checks: ruff, pyright, import-linter, tests without Open WebUI
+       ./test.sh e2e [--screenshots]   the journeys in a real Open WebUI, in Chromium
+       ./test.sh all                   both
+       ./test.sh [pytest arguments]    pytest alone, for example: ./test.sh tests/unit -k parser
+
+It makes its own environments: .venv-test, .venv-stock (the stock server image's old pins), and for e2e
+Open WebUI in ~/.cache/agent-mode. As root on Debian it installs Chromium if there is none. Arguments after
+e2e go to pytest. --screenshots takes the pictures of docs/images anew, and does nothing else.
+More: docs/development.md
+TEXT
   exit 0
 fi
 
 source scripts/venv.sh
+source scripts/e2e-env.sh
 ensure_venv .venv-test requirements.lock requirements-dev.lock
 ensure_venv .venv-stock requirements-stock.lock
 export PATH="$PWD/.venv-test/bin:$PATH" AGENT_MODE_STOCK_PYTHON="$PWD/.venv-stock/bin/python"
 
-if [[ $# -gt 0 ]]; then
-  exec python -m pytest "$@"
-fi
+quick() {
+  ruff format --check .
+  ruff check .
+  pyright --warnings
+  lint-imports
+  python -m pytest
+}
 
-ruff format --check .
-ruff check .
-pyright --warnings
-lint-imports
-python -m pytest
+e2e() {
+  ensure_e2e
+  AGENT_MODE_TEST_PYTHON="$PWD/.venv-test/bin/python" AGENT_MODE_E2E_CHROMIUM="$E2E_CHROMIUM" \
+    AGENT_MODE_E2E_OPEN_WEBUI="${AGENT_MODE_E2E_OPEN_WEBUI:-$(dirname "$E2E_PYTHON")/open-webui}" \
+    "$E2E_PYTHON" -m pytest tests/e2e "$@"
+}
+
+case "${1:-}" in
+  "")
+    quick
+    echo "Left out: the journeys in a real Open WebUI (tests/e2e). ./test.sh e2e runs them, ./test.sh all everything."
+    ;;
+  all)
+    quick
+    e2e
+    ;;
+  e2e) e2e "${@:2}" ;;
+  *) exec python -m pytest "$@" ;;
+esac

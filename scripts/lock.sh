@@ -10,3 +10,4 @@ compile() {
 compile requirements.txt -o requirements.lock
 compile requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 compile requirements-stock.txt -o requirements-stock.lock
+compile requirements-e2e.txt --excludes requirements-e2e-left-out.txt -o requirements-e2e.lock

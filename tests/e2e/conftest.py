@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: a real Open WebUI in a real browser. `./test.sh e2e` provides what they need.
+"""Fixtures of the end-to-end tests: a real Open WebUI in a real browser; `./test.sh e2e` brings what they need.
 
 A test that fails leaves pictures of its windows, their consoles and the logs of all servers in
 `.cache/e2e-failures/<name of the test>`.

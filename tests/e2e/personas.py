@@ -33,7 +33,7 @@ def hard_reset(template: str, new: str, old: str) -> str:
     values = {
         "agentName": CATALOGUE[new]["name"],
         "agentInstructions": CATALOGUE[new]["prompt"].strip(),
-        "previousAgentName": CATALOGUE[old]["name"],
+        "previousAgentName": CATALOGUE[old]["name"] if old else "the previous assistant",
     }
     text = "\n\n".join(paragraphs)
     for name, value in values.items():
@@ -42,9 +42,14 @@ def hard_reset(template: str, new: str, old: str) -> str:
 
 
 def check(recorded: Recorded, persona: str, *, after: str | None = None) -> None:
-    """The provider was told to be this persona alone; after a switch by the exact hard reset of GPT-4o."""
+    """The provider was told to be this persona alone; after a switch by the exact hard reset of GPT-4o.
+
+    Args:
+        after: who answered before; the empty key: the plain model.
+    """
     blocks = _BLOCK.findall(said(recorded))
-    expected = hard_reset("hierarchical", persona, after) if after else CATALOGUE[persona]["prompt"].strip()
+    prompt = CATALOGUE[persona]["prompt"].strip()
+    expected = prompt if after is None else hard_reset("hierarchical", persona, after)
     assert blocks == [(persona, expected)]
     assert prompts_in(recorded) == [persona]
-    assert ("<agent_mode_pivot>" in said(recorded)) == bool(after)
+    assert said(recorded).count("<agent_mode_pivot>") == (after is not None)

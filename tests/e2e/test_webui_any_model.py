@@ -1,0 +1,75 @@
+"""Journey 3: commands on a model that is not ours, by the filter."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.driver import Window
+from tests.e2e.personas import check, prompts_in, said
+from tests.e2e.stand import PLAIN, ScriptedProvider, Stand
+
+
+def test_a_persona_on_a_plain_model(ann: Window, stand: Stand, provider: ScriptedProvider) -> None:
+    ann.new_chat(PLAIN)
+    assert ann.ask("say: as I am").text == "as I am"
+    assert "agent_mode" not in said(provider.turns[-1])
+
+    answer = ann.ask("!writer say: in words")
+    assert (answer.name, answer.text) == (PLAIN, "in words")
+    check(provider.turns[-1], "writer", after="")
+    assert provider.turns[-1].headers["authorization"] == f"Bearer {stand.provider.key}"
+    assert "!writer" not in said(provider.turns[-1])
+
+    ann.ask("say: more words")
+    check(provider.turns[-1], "writer")
+
+    ann.ask("!coder say: in code")
+    check(provider.turns[-1], "coder", after="writer")
+
+    ann.ask("!reset say: as I was")
+    assert prompts_in(provider.turns[-1]) == []
+    assert "as you are without any persona" in said(provider.turns[-1])
+    assert [answer.text for answer in ann.answers][-1] == "as I was"
+
+
+@pytest.mark.parametrize("model", ["personas.coder", PLAIN])
+def test_the_browser_in_the_chat_switches(ann: Window, provider: ScriptedProvider, model: str) -> None:
+    ann.new_chat(model)
+    ann.ask("say: here I am")
+    listing = ann.ask("!agent list")
+    assert len(provider.turns) == 1, "no model was asked"
+    browser = ann.embed(listing)
+    browser.locator("#search").fill("Writer")
+    browser.get_by_role("button", name="Switch to Writer, !writer", exact=True).click()
+
+    dialog = ann.page.get_by_role("dialog")
+    dialog.get_by_text("Confirm Prompt from Embed").wait_for()
+    known = {answer.id for answer in ann.answers}
+    dialog.get_by_role("button", name="Confirm").click()
+    switched = ann.wait(known)[-1]
+    assert "Writer answers from now on" in switched.text
+    assert len(provider.turns) == 1
+
+    ann.ask("say: in words")
+    check(provider.turns[-1], "writer", after="coder" if model == "personas.coder" else "")
+
+
+def test_the_browser_is_still_there_after_a_reload(ann: Window) -> None:
+    ann.new_chat(PLAIN)
+    ann.ask("!agent list")
+    ann.reload()
+    browser = ann.embed(ann.answer)
+    browser.locator("#search").fill("chemist")
+    assert browser.locator(".card .name").all_inner_texts() == ["Chemist"]
+    sandbox = ann.element(ann.answer).locator("iframe").get_attribute("sandbox") or ""
+    assert "allow-same-origin" not in sandbox
+    assert not [line for line in ann.console if "Content Security Policy" in line]
+
+
+def test_a_sequence_on_a_plain_model(ann: Window, provider: ScriptedProvider) -> None:
+    ann.new_chat(PLAIN)
+    answer = ann.ask("!coder say: in code !writer say: in words")
+    assert "in code" in answer.text
+    assert "in words" in answer.text
+    first, second = provider.turns
+    assert (prompts_in(first), prompts_in(second)) == (["coder"], ["writer"])
