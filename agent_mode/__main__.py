@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agent_mode import __version__, cli
 from agent_mode.errors import AgentModeError
 from agent_mode.observe import logs
+from agent_mode.server import bundle
 from agent_mode.settings import Settings, get_settings
 
 ENVIRONMENT = """\
@@ -41,10 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"Agent Mode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="run the Pipelines server with Agent Mode in it")
+    bundle.add_command(commands)
     cli.add_commands(commands)
     chosen = parser.parse_args(arguments)
-    os.umask(0o077)  # valves hold keys, the database holds who talks to whom
+    if chosen.command != "bundle":
+        os.umask(0o077)  # valves hold keys, the database holds who talks to whom
     try:
+        if chosen.command == "bundle":
+            print("\n".join(bundle.run(chosen)))
+            return 0
         settings = get_settings()
         if chosen.command == "serve":
             _serve(settings)

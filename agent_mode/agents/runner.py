@@ -147,7 +147,7 @@ async def _until(state: RunState, engine: asyncio.Task[None]) -> AsyncGenerator[
 async def _last(work: Work, *, known: bool) -> AsyncGenerator[Event, None]:
     """The last events of a request that did not fail."""
     state, services = work.state, work.services
-    if work.spec.valves.show_progress and state.doing:
+    if work.spec.valves.show_progress and (state.doing or state.resumed):
         yield Status(state.doing if state.handing_over else "Done")
     if state.handing_over:
         if state.memo.inner or not get_type(work.spec.agent_type).transcript_suffices:

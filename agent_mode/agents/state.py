@@ -45,6 +45,8 @@ class RunState:
         """Calls that wait for the caller, in the order in which they were made."""
         self.doing: str | None = None
         """What is being done, for an error's report."""
+        self.resumed = bool(answers)
+        """Whether an earlier request of the run has shown what was being done then."""
         self.handing_over = False
         """Whether the run ends because the caller has tools to execute."""
         self._answers = answers

@@ -76,6 +76,11 @@ class Host:
     def ready(self) -> bool:
         return self._runtime is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody uses the runtime; a bundle may put another version of the package in place then."""
+        return self._users <= 0
+
     async def acquire(self) -> None:
         """One more user; the first opens the runtime."""
         self._users += 1

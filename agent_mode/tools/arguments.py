@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +16,8 @@ MOST = 10
 """So many problems are said."""
 _SHOWN = 120
 _LARGE_LIST = 1000
+_KEPT_SCHEMA = 20_000
+"""Characters of the longest schema of which it is remembered whether it is sound."""
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=0.0)
 _FORMS = {
@@ -79,18 +81,28 @@ def argument_problems(schema: dict[str, Any], arguments: Any) -> list[str]:
 def _errors(checker: Any, schema: Any, arguments: Any) -> Iterator[Any]:
     """jsonschema's errors; none where the schema itself is broken."""
     from jsonschema.exceptions import UnknownType  # noqa: PLC0415  lazily: it takes a tenth of a second
-    from jsonschema_specifications import REGISTRY  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
     from referencing.exceptions import CannotDetermineSpecification, Unresolvable  # noqa: PLC0415
     from referencing.jsonschema import UnknownDialect  # noqa: PLC0415
 
     try:
-        if any(True for _ in checker(checker.META_SCHEMA, registry=REGISTRY).iter_errors(schema)):
+        text = json.dumps(schema)
+        if not (_is_sound(text) if len(text) <= _KEPT_SCHEMA else _is_sound.__wrapped__(text)):
             return
         # With a registry of its own it fetches nothing: a `$ref` must not make this server call an address.
         yield from checker(schema, registry=Registry()).iter_errors(arguments)
     except (UnknownType, UnknownDialect, CannotDetermineSpecification, Unresolvable):
         return
+
+
+@lru_cache(maxsize=512)
+def _is_sound(schema: str) -> bool:
+    """Whether a schema is one. To find out takes a millisecond, so it is remembered."""
+    from jsonschema_specifications import REGISTRY  # noqa: PLC0415
+
+    checker = _checker()
+    found = checker(checker.META_SCHEMA, registry=REGISTRY).iter_errors(json.loads(schema))
+    return not any(True for _ in found)
 
 
 @cache

@@ -41,6 +41,8 @@ PATIENCE = 30.0
 _TURN = "#messages-container [role=listitem]"
 _ANSWERS = f"{_TURN} [id^=message-]:has(.chat-assistant)"
 _QUESTIONS = f"{_TURN} .user-message"
+_TOOL_CARD = "[id$=-tool-call] > [role=button], [id$=-tc] > [role=button]"
+_FOLDED = "[aria-expanded], [aria-label='Toggle details']"
 _BOX = ".chat-assistant div.rounded-2xl > div.break-words"
 
 
@@ -230,9 +232,17 @@ class Window:
     def element(self, answer: Answer) -> Locator:
         return self.page.locator(f"[id='message-{answer.id}']")
 
+    def unfold(self, answer: Answer) -> str:
+        """Opens an answer's folded parts: thoughts, groups of tool calls, and the calls; returns all words."""
+        content = self.element(answer).locator("#response-content-container")
+        for kind in (f":is({_FOLDED})[aria-expanded=false]", _TOOL_CARD):
+            for card in content.locator(kind).all():
+                card.click()
+        return content.inner_text()
+
     def _read(self, element: Locator) -> Answer:
         content = element.locator("#response-content-container")
-        folded = content.locator("[aria-expanded], [aria-label='Toggle details']")
+        folded = content.locator(f"{_FOLDED}, {_TOOL_CARD}")
         return Answer(
             id=(element.get_attribute("id") or "").removeprefix("message-"),
             name=element.locator("#response-message-model-name").inner_text(),

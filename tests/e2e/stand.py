@@ -114,6 +114,7 @@ def standing(home: Path) -> Iterator[Stand]:
             foreign=(),
             environment={
                 "AGENT_MODE_MODEL": PLAIN,
+                "AGENT_MODE_ALLOW_CUSTOM_PYTHON": "true",
                 "OPENWEBUI_URL": webui.url,
                 "OPENWEBUI_API_KEY": admin.api_key(),
             },

@@ -94,7 +94,7 @@ async def fails(sandbox: Sandbox, code: str, limits: Limits | None = None) -> Ou
         (
             "import asyncio, threading\nasync def run():\n"
             " threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\n await asyncio.sleep(99)",
-            3,
+            None,  # a busy thread beside it may keep the main thread from telling the line
         ),
     ],
     ids=lambda value: None if isinstance(value, str) else str(value),

@@ -99,7 +99,7 @@ def test_items_that_are_none(message: dict[str, Any]) -> None:
 
 def test_sizes_and_addresses() -> None:
     assert size(Output("é")) == 2
-    assert size(Image("image/png", "QQ==")) == 4
+    assert size(Image("image/png", "QQ==", "é")) == 6
     assert size(SourceItem("é", "b", "c")) == 4
     assert Image("image/png", "QQ==").url == "data:image/png;base64,QQ=="
     assert clean("a\ud800é") == "a\ufffdé"
