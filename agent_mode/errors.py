@@ -65,7 +65,9 @@ class AgentModeError(Exception):
             self.retryable = retryable
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        # What others said, quoted at the end of a message, may lack its full stop.
+        stop = "." if self.hint and self.message[-1:].isalnum() else ""
+        return f"{self.message}{stop} {self.hint}".strip()
 
     def with_detail(self, detail: str) -> Self:
         """Adds what only the log shall see."""

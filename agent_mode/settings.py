@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Largest request body in MiB that is read."""
     override_phrases: Literal["warn", "refuse"] = "warn"
     """What to do with a persona whose instructions carry phrases such as "ignore previous"."""
+    admin_page: Literal["on", "off"] = "on"
+    """Whether `/admin` shows the Agents page."""
     secret_key: str | None = Field(None, repr=False)
     """What the users' credentials are encrypted with; None: a key generated in `data_dir`."""
     allow_custom_python: bool = False

@@ -227,6 +227,9 @@ class HotswapValves(CommandValves):
     """Valves of the filter that brings the commands to every model."""
 
     pipelines: list[str] = Field(["*"], description="Models that it works on, comma separated; *: all")
+    show_persona_info: bool = Field(
+        True, description="Say above the answer who is speaking; needs OPENWEBUI_URL and an admin's key"
+    )
     persistent_persona: bool = Field(False, description="A user's last persona also opens new chats")
     enable_persona_versioning: bool = Field(True, description="Every change of a persona is a version")
     version_history_limit: int = number(50, "Versions kept of each persona", minimum=1, maximum=1000)

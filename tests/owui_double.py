@@ -258,6 +258,10 @@ class Double:
                 )
             case "POST", "/api/chat/completions":
                 return await self._chat(account, credential, body)
+            case "POST", path if path.startswith("/api/v1/chats/") and path.endswith("/event"):
+                if account.role != "admin":
+                    return _refusal(401, "You do not have permission to access this resource.")
+                return web.json_response(True)
         return _refusal(404, "Not Found")
 
     def _sees(self, account: Account, model: str) -> bool:

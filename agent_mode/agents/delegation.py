@@ -63,7 +63,8 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         AgentError: it may not be called here, or it failed; the caller can handle that.
         LimitError: the budget of the run is spent.
     """
-    spec = await _reachable(work, agent.strip().lower())
+    with work.state.holding():
+        spec = await _reachable(work, agent.strip().lower())
     key = work.state.memo.key(work.path, "agent", [spec.id, task, context])
     if key in work.state.memo:
         return work.state.memo.recall(key)
@@ -76,9 +77,11 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         message_id=work.task.message_id,
         tools=work.task.tools,
         interactive=work.task.interactive,
+        relay=work.task.relay,
     )
-    child = await prepare(spec, below, work.state, work.services, parent=work, path=(*work.path, key))
-    record = recording.begin(child, parent_id=work.state.run_id)
+    with work.state.holding():
+        child = await prepare(spec, below, work.state, work.services, parent=work, path=(*work.path, key))
+    record = recording.begin(child, parent_id=recording.id_of(work))
     try:
         await perform(child)
     except asyncio.CancelledError:
@@ -114,7 +117,11 @@ async def prepare(
 
     Raises:
         ProviderError, ToolError, ConfigurationError: one of them cannot be had.
+        AgentError: it speaks as a persona that is gone.
     """
+    persona = getattr(spec.definition, "persona", None)
+    if persona and not spec.instructions:
+        raise _no_persona(spec.name, persona)
     valves = spec.valves
     connection = connections.resolve(
         services.settings,
@@ -208,6 +215,15 @@ async def may_reach(services: Services, caller: Caller, spec: AgentSpec) -> bool
         return await services.openwebui.may_use_with(credential, spec.model_id)
     # Personas are offered to all where nobody can be asked, as they are by `!key`.
     return spec.agent_type == "persona" and spec.model_id.startswith(OWN_PREFIX)
+
+
+def _no_persona(name: str, persona: str) -> AgentError:
+    return AgentError(
+        f"{name} speaks as the persona {persona}, which does not exist or is disabled.",
+        hint="An admin enables the persona, or names another one in the agent's definition.",
+        code="persona_not_found",
+        status=409,
+    )
 
 
 def _messages(spec: AgentSpec, task: str, context: str | None) -> list[dict[str, Any]]:

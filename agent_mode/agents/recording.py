@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from agent_mode.agents.work import Work
 from agent_mode.errors import AgentModeError, RunCancelled
+from agent_mode.observe.metrics import metrics
 from agent_mode.store.run_records import RunRecord
 from agent_mode.tools.results import is_error, text_of
 
@@ -20,12 +21,12 @@ _RECORDED = 2_000
 
 def begin(work: Work, *, parent_id: str | None = None, earlier: RunRecord | None = None) -> RunRecord:
     """Notes that an agent begins, or goes on from an earlier request; returns the record to end it with."""
-    task, state = work.task, work.state
+    task = work.task
     if earlier is not None:
         record = replace(earlier, state="running")
         work.services.records.put(record)
         return record
-    run_id = state.run_id if parent_id is None else child_id(state.run_id, work.path)
+    run_id = id_of(work)
     record = RunRecord(
         id=run_id,
         parent_id=parent_id,
@@ -42,6 +43,13 @@ def begin(work: Work, *, parent_id: str | None = None, earlier: RunRecord | None
     return record
 
 
+def go_on(work: Work, record: RunRecord) -> None:
+    """Notes what a run has called so far, for those who watch it."""
+    budget = work.state.budget
+    so_far = replace(record, steps=budget.steps, tool_calls=list(work.state.log), usage=budget.spent())
+    work.services.records.put(so_far)
+
+
 def end(
     work: Work,
     record: RunRecord,
@@ -50,6 +58,7 @@ def end(
 ) -> None:
     """Notes how it ended; a caller's record counts what the called ones did, too."""
     now = datetime.now(UTC)
+    metrics.run(work.spec.agent_type, state)
     whole = record.parent_id is None
     calls = [call for call in work.state.log if whole or call["agent"] == work.spec.id]
     budget = work.state.budget
@@ -93,6 +102,12 @@ def run_id_of(chat_id: str | None, message_id: str | None) -> str:
     if message_id is None:
         return secrets.token_hex(10)
     return hashlib.sha256(f"{chat_id}/{message_id}".encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def id_of(work: Work) -> str:
+    """The id of the record of an agent's work."""
+    run_id = work.state.run_id
+    return run_id if work.parent is None else child_id(run_id, work.path)
 
 
 def child_id(run_id: str, path: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -21,7 +21,7 @@ from agent_mode.agents.spec import AgentSpec, Task
 from agent_mode.agents.state import RunState, run_of
 from agent_mode.agents.types import get_type
 from agent_mode.agents.work import Work
-from agent_mode.errors import AgentModeError, RunCancelled, StoreError
+from agent_mode.errors import AgentError, AgentModeError, RunCancelled, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.run_records import RunRecord
 from agent_mode.tools.results import images_of, is_images_note, text_of
@@ -70,8 +70,13 @@ async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGen
     Yields:
         events; `ToolCalls` or `Failure` is the last one.
     """
-    past = await _past(spec, task, services)
+    try:
+        past = await _past(spec, task, services)
+    except AgentModeError as error:
+        yield Failure(error.within(agent=spec.id))
+        return
     if past.record is not None and recording.was_given_up(past.record):
+        _let_go(past, services)
         error = RunCancelled("The run was stopped.", hint="Ask again to start anew.")
         yield Failure(error.within(agent=spec.id, run_id=past.run_id))
         return
@@ -87,6 +92,7 @@ async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGen
     try:
         work = await prepare(spec, task, state, services)
     except AgentModeError as error:
+        _let_go(past, services)
         yield Failure(error.within(agent=spec.id, run_id=state.run_id))
         return
     record = recording.begin(work, earlier=past.record)
@@ -94,8 +100,12 @@ async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGen
     failure: AgentModeError | None = None
     engine = asyncio.create_task(perform(work), name=f"agent {spec.id}")
     try:
+        noted = len(state.log)
         async with aclosing(_until(state, engine)) as events:
             async for event in events:
+                if len(state.log) != noted:
+                    noted = len(state.log)
+                    recording.go_on(work, record)
                 yield event
         ended = "waiting" if state.handing_over else "done"
         async with aclosing(_last(work, known=bool(past.state))) as events:
@@ -107,6 +117,21 @@ async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGen
         yield Failure(failure)
     finally:
         recording.end(work, record, ended, failure)
+        if ended in ("failed", "stopped"):
+            _let_go(past, services)
+
+
+def _let_go(past: _Past, services: Services) -> None:
+    """Lets the run be resumed again from the snapshot that it was resumed from."""
+    if past.state:
+        services.spawn(_tidy(services.snapshots.release(past.run_id)))
+
+
+async def _tidy(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except StoreError as error:  # a claim ends by itself, and what is old is forgotten some day
+        log.warning("a snapshot stays as it is", reason=str(error))
 
 
 async def _until(state: RunState, engine: asyncio.Task[None]) -> AsyncGenerator[Event, None]:
@@ -147,38 +172,63 @@ async def _until(state: RunState, engine: asyncio.Task[None]) -> AsyncGenerator[
 async def _last(work: Work, *, known: bool) -> AsyncGenerator[Event, None]:
     """The last events of a request that did not fail."""
     state, services = work.state, work.services
-    if work.spec.valves.show_progress and (state.doing or state.resumed):
-        yield Status(state.doing if state.handing_over else "Done")
+    line = state.line
     if state.handing_over:
+        if line is not None and not line.done:
+            yield replace(line, done=True)
         if state.memo.inner or not get_type(work.spec.agent_type).transcript_suffices:
             await _keep(work)
         yield ToolCalls(tuple(state.pending.values()))
         return
+    if (state.resumed and work.spec.valves.show_progress) if line is None else not line.done:
+        yield Status("Done")
     if known:
-        services.spawn(services.snapshots.drop(state.run_id))
+        services.spawn(_tidy(services.snapshots.drop(state.run_id)))
     if state.budget.usage:
         yield Usage({**state.budget.usage, "llm_calls": state.budget.steps})
 
 
 async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
-    """What this request continues, if it does."""
+    """What this request continues, if it does.
+
+    Raises:
+        AgentError: another request continues it already.
+    """
     messages = task.messages[_asked(task.messages) :]
     answers = _answers(messages)
     run_id = next((found for found in map(run_of, answers) if found), None)
     if run_id is None:
-        return _Past(recording.run_id_of(task.chat_id, task.message_id), answers, {}, None)
+        fresh = task.run_id or recording.run_id_of(task.chat_id, task.message_id)
+        return _Past(fresh, answers, {}, None)
     try:
         record = await services.records.get(run_id)
         snapshot = await services.snapshots.take(run_id)
+        theirs = (spec.id, task.caller.id)
+        if record is not None and (record.agent, record.user_id) != theirs:
+            return _Past(secrets.token_hex(10), answers, {}, None)
+        if snapshot is None or (snapshot.agent, snapshot.user_id, snapshot.chat_id) != (
+            *theirs,
+            task.chat_id,
+        ):
+            return _Past(run_id, answers, {}, record)
+        if not await services.snapshots.claim(run_id):
+            raise _goes_on_already(run_id)
     except StoreError as error:
         log.warning("a run goes on from the transcript alone", run_id=run_id, reason=str(error))
         return _Past(run_id, answers, {}, None)
-    theirs = (spec.id, task.caller.id)
-    if record is not None and (record.agent, record.user_id) != theirs:
-        return _Past(secrets.token_hex(10), answers, {}, None)
-    if snapshot is None or (snapshot.agent, snapshot.user_id) != theirs or snapshot.chat_id != task.chat_id:
-        return _Past(run_id, answers, {}, record)
     return _Past(run_id, answers, snapshot.state, record)
+
+
+def _goes_on_already(run_id: str) -> AgentError:
+    """The error for the second of two requests that bring the results of the same calls."""
+    error = AgentError(
+        "This answer is being written already, by another request with the same results.",
+        hint="Wait for that one, or stop it and ask again.",
+        code="run_busy",
+        status=409,
+        retryable=True,
+    )
+    return error.within(run_id=run_id)
 
 
 def _answers(messages: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from agent_mode.settings import Settings
 from agent_mode.store.credentials import CredentialStore
 from agent_mode.store.run_records import RunStore
 from agent_mode.store.snapshots import SnapshotStore
+from agent_mode.tools.access import Access
 from agent_mode.tools.loopback import Loopback
-from agent_mode.tools.openwebui import Access, OpenWebUIClient
+from agent_mode.tools.openwebui import OpenWebUIClient
 
 
 @dataclass(slots=True)

@@ -65,6 +65,8 @@ class Task:
         tools: OpenAI tool specs that came with the request, which the caller executes.
         params: further fields of the request (`temperature`, …).
         interactive: whether a person looks on.
+        run_id: of the run; None: by chat and message.
+        relay: whether the caller can execute tools; else those of the request are called by loopback.
     """
 
     messages: list[dict[str, Any]]
@@ -75,3 +77,5 @@ class Task:
     tools: tuple[dict[str, Any], ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
     interactive: bool = False
+    run_id: str | None = None
+    relay: bool = True

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent_mode.agents.budget import Budget
-from agent_mode.agents.engine import Chunks, Event, Text, ToolCall
+from agent_mode.agents.engine import Chunks, Event, Status, Text, ToolCall
 from agent_mode.agents.memo import Memo
 
 QUIET_SECONDS = 0.015
@@ -43,10 +43,10 @@ class RunState:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.pending: dict[str, ToolCall] = {}
         """Calls that wait for the caller, in the order in which they were made."""
-        self.doing: str | None = None
-        """What is being done, for an error's report."""
+        self.line: Status | None = None
+        """The last line that was shown above the answer; one that is not done would move for ever."""
         self.resumed = bool(answers)
-        """Whether an earlier request of the run has shown what was being done then."""
+        """Whether the run goes on from an earlier request."""
         self.handing_over = False
         """Whether the run ends because the caller has tools to execute."""
         self._answers = answers
@@ -71,6 +71,8 @@ class RunState:
             return
         while self.events.qsize() > _QUEUE_LIMIT:  # noqa: ASYNC110  bounded, and rare
             await asyncio.sleep(0.01)
+        if isinstance(event, Status):
+            self.line = event
         self.events.put_nowait(event)
 
     def _not_told_yet(self, event: Text) -> Text:

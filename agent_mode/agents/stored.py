@@ -159,7 +159,9 @@ def unmasked(kind: AgentType, values: Mapping[str, Any], known: Mapping[str, Any
     for name in kind.valves.secrets() & meant.keys():
         shown, secret = meant[name], known.get(name)
         if isinstance(shown, str) and shown.strip().startswith(MASK):
-            meant[name] = secret if isinstance(secret, str) and shown.strip() == mask(secret).strip() else None
+            meant[name] = (
+                secret if isinstance(secret, str) and shown.strip() == mask(secret).strip() else None
+            )
     return meant
 
 

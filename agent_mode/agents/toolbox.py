@@ -98,24 +98,32 @@ class Toolbox:
         work = self._work
         valves = work.spec.valves
         found = specs.from_request(list(work.task.tools))
-        if valves.more_tools:
-            credential = await work.services.credential_of(work.task.caller)
-            if credential is not None:
-                offered = await work.services.openwebui.tools_of(credential)
-                known = {spec.original for spec in found}
+        if valves.more_tools or (found and not work.task.relay):
+            offered = await self._offered()
+            known = {spec.original for spec in found}
+            if not work.task.relay:
+                found = [spec for spec in offered if spec.original in known]
+            if valves.more_tools:
                 found += [spec for spec in offered if spec.original not in known]
         found = specs.allowed(found, valves.allowed_tools)
         if patterns is not None:
             found = specs.allowed(found, ",".join(patterns) or "-*")
-        self._own = {tool.spec.name: tool for tool in own}
         named = specs.unique_names([*(tool.spec for tool in own), *found])
+        by_original = {tool.spec.original: tool for tool in reversed(own)}
+        self._own = {spec.name: by_original[spec.original] for spec in named if spec.source == "own"}
         self._specs = {spec.name: spec for spec in named}
+
+    async def _offered(self) -> list[ToolSpec]:
+        """What Open WebUI offers the user for calls by loopback; nothing without the user's credential."""
+        services = self._work.services
+        credential = await services.credential_of(self._work.task.caller)
+        if credential is None or not (self._work.spec.valves.more_tools or services.openwebui.known):
+            return []
+        return await services.openwebui.tools_of(credential)
 
     def add(self, tool: OwnTool) -> str:
         """Adds one of the agent's own to what was gathered; returns the name to call it by."""
-        name = tool.spec.name
-        while name in self._specs:
-            name = f"{name}_"
+        name = specs.free_name(tool.spec, self._specs)
         self._specs[name] = replace(tool.spec, name=name)
         self._own[name] = tool
         return name
@@ -242,6 +250,7 @@ class Toolbox:
             answer = await work.state.from_caller(key, work.spec.id, spec.original, json.dumps(arguments))
             content = results.content_of(answer)
             return ToolResult(content, results.is_error(content))
+        work.state.memo.inner = True  # also while it goes on: the run may hand over in the middle of it
         result = await (
             self._run_own(spec, arguments) if spec.source == "own" else self._loop(spec, arguments)
         )

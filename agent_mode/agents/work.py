@@ -87,7 +87,6 @@ class Work:
 
     async def status(self, description: str) -> None:
         """Says what is being done, where the valves want that."""
-        self.state.doing = description
         if self.spec.valves.show_progress:
             await self.emit(Status(description, done=False))
 

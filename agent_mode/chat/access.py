@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 from agent_mode.agents.delegation import may_reach
@@ -30,6 +32,19 @@ async def forbidden(runtime: Runtime, user: User, key: str) -> bool:
     if user.id is None:
         return False
     return await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}") is False
+
+
+async def open_to(runtime: Runtime, user: User, roster: Roster) -> Roster:
+    """The roster without those that Open WebUI keeps from the user."""
+    if user.admin:
+        return roster
+    if user.id is not None:
+        agents = {spec.id: spec.model_id for spec in runtime.directory.pipelines()}
+        models = [agents.get(key, f"{OWN_PREFIX}{key}") for key in roster.by_key]
+        await runtime.access.learn(user.id, models)
+    kept_from = await asyncio.gather(*(forbidden(runtime, user, key) for key in roster.by_key))
+    entries = zip(roster.by_key.items(), kept_from, strict=True)
+    return replace(roster, by_key={key: persona for (key, persona), kept in entries if not kept})
 
 
 def caller_of(user: User) -> Caller:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
 from agent_mode.agents import selector
-from agent_mode.agents.engine import Embed, Event, Failure, Job, Status, Text
+from agent_mode.agents.engine import Completion, Embed, Event, Failure, Job, Status, Text, ToolCalls
 from agent_mode.agents.persona import PersonaEngine
 from agent_mode.chat import agent_turn, browser, console, desk, hotswap, sequence
-from agent_mode.chat.access import forbidden, no_access
+from agent_mode.chat.access import forbidden, no_access, open_to
+from agent_mode.chat.announce import who_speaks
 from agent_mode.chat.commands import comes_with_attachment
 from agent_mode.chat.notes import Why, note
 from agent_mode.chat.overhear import overheard
@@ -23,6 +23,7 @@ from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
+from agent_mode.observe.metrics import metrics
 from agent_mode.store.personas import Persona
 from agent_mode.tools.runner import TOOL_RUNNER_KEY
 from agent_mode.valves import PersonaValves
@@ -32,6 +33,8 @@ log = get_logger(__name__)
 AUTO_KEY = "auto"
 AUTO_NAME = "🧭 Auto"
 """The model that chooses a persona by itself."""
+
+_LAST = frozenset({Completion, Failure, ToolCalls})
 
 
 async def respond(
@@ -49,12 +52,19 @@ async def respond(
     Yields:
         events; a failure is the last one, never an exception.
     """
+    failure: AgentModeError | None = None
+    ended = False
     try:
         told = overheard(runtime, turn.context, await _begin(runtime, turn, requested, valves, facts))
         async with aclosing(told) as events:
             async for event in events:
+                if type(event) in _LAST:  # after these nobody needs to ask for more
+                    ended = True
+                    failure = event.error if isinstance(event, Failure) else None
                 yield event
+        ended = True
     except AgentModeError as error:
+        failure = error
         log.warning(
             "turn failed",
             code=error.code,
@@ -67,13 +77,15 @@ async def respond(
         yield Failure(error)
     except Exception:
         log.exception("turn failed", code="internal", model=turn.model, chat_id=turn.context.chat_id)
-        yield Failure(
-            AgentModeError(
-                "Something went wrong inside Agent Mode.",
-                hint="Try again; an admin finds the reason in the server's log.",
-                code="internal",
-            )
+        failure = AgentModeError(
+            "Something went wrong inside Agent Mode.",
+            hint="Try again; an admin finds the reason in the server's log.",
+            code="internal",
         )
+        yield Failure(failure)
+    finally:
+        if not turn.context.task and requested != TOOL_RUNNER_KEY:
+            metrics.turn(turn.model, failure, stopped=not ended)
 
 
 async def _begin(
@@ -130,12 +142,11 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
             async for event in events:
                 yield event
         return
-    yield Status("Choosing who answers…", done=False)
+    if scene.show_info:
+        yield Status("Choosing who answers…", done=False)
     runtime = scene.runtime
     connection = connection_for(runtime, scene.valves)
-    everyone = scene.roster.personas
-    kept_from = await asyncio.gather(*(forbidden(runtime, scene.turn.user, p.key) for p in everyone))
-    personas = [persona for persona, kept in zip(everyone, kept_from, strict=True) if not kept]
+    personas = (await open_to(runtime, scene.turn.user, scene.roster)).personas
     try:
         if not personas:
             raise RequestError(
@@ -147,13 +158,15 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
         model = await runtime.llm.choose_model(connection, None)
         chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
     except AgentModeError:
-        yield Status("Nobody could be chosen")  # closes the line above, which would spin for ever
+        if scene.show_info:
+            yield Status("Nobody could be chosen")  # closes the line above, which would spin for ever
         raise
     previous = scene.detection.previous
     switched = previous is not None and previous != chosen.key
     scene.detection = replace(scene.detection, current=chosen.key, is_switch=switched)
     _remember(scene, chosen.key, chosen.name, reason="auto_suggestion")
-    yield Status(f"{chosen.display_name} answers")
+    if scene.show_info:
+        yield Status(f"{chosen.display_name} answers")
     job = await scene.job(chosen, previous=previous, switched=switched)
     async with aclosing(speak(runtime, scene.turn, chosen.key, job)) as events:
         async for event in events:
@@ -181,6 +194,8 @@ async def _words(scene: Scene, persona: Persona | None, back: str) -> str | None
         return scene.refused
     if command is not None and command.kind in desk.KINDS:
         return await desk.act(scene.runtime, command, scene.turn.user, scene.grammar)
+    if any(one.kind == "list" for one in (command, *scene.said.commands) if one):
+        scene.roster = await open_to(scene.runtime, scene.turn.user, scene.roster)
     attached = comes_with_attachment(scene.turn.messages)
     words = console.answer(scene.said, scene.grammar, scene.roster, persona, back, attached=attached)
     if words is None and persona is not None and persona.key != scene.requested and not scene.said.several:
@@ -227,9 +242,7 @@ def _who_speaks(scene: Scene, speaker: Speaker) -> str:
         return speaker.note
     name = speaker.persona.display_name
     before = scene.roster.get(speaker.detection.previous) if speaker.detection.previous else None
-    if speaker.detection.is_switch and before is not None:
-        return f"{name} takes over from {before.display_name}"
-    return f"{name} takes over" if speaker.detection.is_switch else name
+    return who_speaks(name, before.display_name if before else None, is_switch=speaker.detection.is_switch)
 
 
 def _remember(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agent_mode.chat.commands import Command, Grammar
 from agent_mode.chat.console import cell
 from agent_mode.chat.runtime import Runtime
@@ -39,17 +37,17 @@ async def _settings(runtime: Runtime, words: str, user: User, grammar: Grammar) 
     if not name:
         return _shown(settings, grammar.prefix)
     if name in ("persistence", "info") and value.lower() in _SWITCHES:
-        settings = replace(settings, **{name: _SWITCHES[value.lower()]})
+        settings = await runtime.users.change(user.id, **{name: _SWITCHES[value.lower()]})
     elif name == "prefix" and usable_prefix(value):
-        settings = replace(settings, prefix=value)
+        settings = await runtime.users.change(user.id, prefix=value)
     elif name == "reset" and not value:
         settings = UserSettings()
+        await runtime.users.put(user.id, settings)
     else:
         return (
             f"I cannot set “{cell(words)}”.\n\n{_usage(grammar.prefix)}\n\n"
             "A prefix is one to three characters, no letters, digits, white space, `\\` or `_`."
         )
-    await runtime.users.put(user.id, settings)
     return "Done.\n\n" + _shown(settings, settings.prefix or grammar.prefix)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
-from agent_mode.chat.access import forbidden, no_access
+from agent_mode.chat.access import forbidden, no_access, open_to
+from agent_mode.chat.announce import show_elsewhere, who_speaks
 from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text, strip_commands
 from agent_mode.chat.notes import note
 from agent_mode.chat.reading import Reading, Request, read
@@ -24,6 +25,7 @@ from agent_mode.chat.scene import PLAIN
 from agent_mode.chat.switching import plan_turn
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
+from agent_mode.observe.metrics import metrics
 from agent_mode.prompts import blocks
 from agent_mode.store.personas import Persona
 from agent_mode.valves import HotswapValves
@@ -175,7 +177,13 @@ def _speak_as(scene: _Scene, persona: Persona | None) -> dict[str, Any]:
         policy=None if valves.history_policy == "strategy" else valves.history_policy,
     )
     scene.note()
+    if valves.show_persona_info if found.theirs.info is None else found.theirs.info:
+        name = persona.display_name if persona else scene.model
+        line = who_speaks(name, before.display_name if before else None, is_switch=detection.is_switch)
+        show_elsewhere(scene.runtime, scene.context, line)
     if detection.is_switch:
+        took = time.perf_counter() - scene.started
+        metrics.switched(plan.report.strategy, took)
         log.info(
             "persona switched",
             user_id=scene.user.id,
@@ -185,7 +193,7 @@ def _speak_as(scene: _Scene, persona: Persona | None) -> dict[str, Any]:
             model=scene.model,
             strategy=plan.report.strategy,
             template=plan.report.template,
-            duration_ms=round((time.perf_counter() - scene.started) * 1000, 2),
+            duration_ms=round(took * 1000, 2),
         )
     if valves.enable_debug or scene.runtime.settings.debug:
         log.info("prompt", model=scene.model, messages=plan.messages)
@@ -214,6 +222,9 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
     command = found.said.console
     if command is not None and command.kind in desk.KINDS:
         words = await desk.act(runtime, command, user, found.grammar)
+    if command is not None and command.kind == "list":
+        roster = await open_to(runtime, user, found.roster)
+        words = console.list_text(roster.by_key.values(), found.grammar.prefix)
     scene.note(voice=found.detection.voice)
     order = "Reply with exactly the text of the user's message. Change nothing, add nothing."
     messages = [{"role": "system", "content": order}, {"role": "user", "content": words or ""}]

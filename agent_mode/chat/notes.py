@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -75,12 +74,12 @@ def keep_persona(runtime: Runtime, user: User, settings: UserSettings, said: Par
     command = said.switch
     if user.id is None or command is None or command.key == settings.persona:
         return
-    runtime.spawn(_keep(runtime, user.id, replace(settings, persona=command.key)))
+    runtime.spawn(_keep(runtime, user.id, command.key))
 
 
-async def _keep(runtime: Runtime, user_id: str, settings: UserSettings) -> None:
+async def _keep(runtime: Runtime, user_id: str, persona: str | None) -> None:
     try:
-        await runtime.users.put(user_id, settings)
+        await runtime.users.change(user_id, persona=persona)
     except StoreError as error:
         log.warning("user settings not stored", reason=str(error))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import secrets
 import tempfile
 from collections.abc import Coroutine
@@ -26,6 +28,7 @@ from agent_mode.sandbox.sandbox import Sandbox
 from agent_mode.settings import Settings
 from agent_mode.store import updates
 from agent_mode.store.agents import AgentBook, AgentStore
+from agent_mode.store.audit import AuditStore
 from agent_mode.store.backups import Backups
 from agent_mode.store.book import PersonaBook
 from agent_mode.store.credentials import CredentialStore, Vault, secret_key
@@ -35,14 +38,21 @@ from agent_mode.store.exchange import read_catalogue
 from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport
 from agent_mode.store.replies import ReplyStore
 from agent_mode.store.run_records import RunStore
+from agent_mode.store.run_stops import StopStore
 from agent_mode.store.sessions import SessionStore
 from agent_mode.store.snapshots import SnapshotStore
 from agent_mode.store.users import UserStore
+from agent_mode.tools.access import Access
 from agent_mode.tools.loopback import Loopback
-from agent_mode.tools.openwebui import Access, OpenWebUIClient
+from agent_mode.tools.openwebui import OpenWebUIClient
+from agent_mode.tools.status_lines import StatusLines
 
 log = get_logger(__name__)
 
+HEED_SECONDS = 1.0
+"""How soon a run ends that another process was asked to stop."""
+_RENEW_EVERY = 10
+"""So many times rarer are claims of snapshots renewed."""
 REFRESH_SECONDS = 2.0
 """How soon a persona that another process changed is seen here."""
 KEEP_DAYS = 365
@@ -54,6 +64,8 @@ _UPKEEP_PATIENCE = 5.0
 """Seconds that a backup in mid-writing gets to end."""
 KEEP_RUNS_DAYS = 30
 """How long the records of runs are kept."""
+KEEP_AUDIT_DAYS = 365
+"""How long it is kept what was changed on the Agents page."""
 KEEP_SNAPSHOTS_HOURS = 48.0
 """How long a run may wait for the caller's tools."""
 
@@ -83,10 +95,13 @@ class Runtime:
         self.runs = Runs()
         self.webhooks = _webhooks(settings)
         self.access = Access(settings.openwebui_url, settings.openwebui_api_key)
+        self.status_lines = StatusLines(settings.openwebui_url, settings.openwebui_api_key)
         self.openwebui = OpenWebUIClient(settings.openwebui_url, secret)
         self.loopback = Loopback(self.openwebui, secret)
         self.run_store = RunStore(db)
+        self.audit = AuditStore(db)
         self.snapshots = SnapshotStore(db)
+        self.stops = StopStore(db)
         self.credentials = CredentialStore(db, _vault(settings))
         self.sandbox = Sandbox()
         self.services = Services(
@@ -150,12 +165,16 @@ class Runtime:
         await self.agents.load(self.agent_store)
         await self.sessions.start()
         await self.run_store.start()
+        await self.audit.start()
         if not self.db.shared:  # elsewhere another process may be at work on them
             await self.run_store.close_open(datetime.now(UTC), ("running",))
+            await self.snapshots.release_all()
+        await self.stops.start()
         await self.replies.start()
         await self.llm.start()
         self.runs.start()
         self.spawn(self._housekeeping())
+        self.spawn(self._heed())
         for error in (*self.strategies.errors().values(), *self.templates.errors().values()):
             log.warning("strategy or template not usable", reason=str(error))
 
@@ -172,9 +191,11 @@ class Runtime:
         await self.sessions.close()
         await self.replies.close()
         await self.run_store.close()
+        await self.audit.close()
         await self.sandbox.close()
         await self.llm.close()
         await self.access.close()
+        await self.status_lines.close()
         await self.openwebui.close()
         await self.db.close()
         if self._temporary is not None:
@@ -186,6 +207,17 @@ class Runtime:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+    async def _heed(self) -> None:
+        """Stops the runs of this process that another one was asked to stop, and keeps its claims."""
+        for count in itertools.count(1):
+            await asyncio.sleep(HEED_SECONDS)
+            with contextlib.suppress(StoreError):  # the housekeeping says so, and it is tried again
+                for run_id in await self.stops.asked():
+                    if self.runs.stop(run_id):
+                        log.info("run stopped from another process", run_id=run_id)
+                if count % _RENEW_EVERY == 0:
+                    await self.snapshots.renew()
 
     async def _housekeeping(self) -> None:
         next_prune = 0.0
@@ -204,6 +236,7 @@ class Runtime:
                     long_ago = datetime.now(UTC) - timedelta(hours=KEEP_SNAPSHOTS_HOURS)
                     await self.run_store.close_open(long_ago)
                     await self.run_store.prune(KEEP_RUNS_DAYS)
+                    await self.audit.prune(KEEP_AUDIT_DAYS)
                     await self.snapshots.prune(KEEP_SNAPSHOTS_HOURS)
                     next_prune = self.loop.time() + 86_400
             except StoreError as error:

@@ -18,6 +18,7 @@ from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.logs import get_logger
+from agent_mode.observe.metrics import metrics
 from agent_mode.prompts.reset import Identity, SwitchPlan, SwitchReport, instructions_only
 from agent_mode.store.personas import Persona
 from agent_mode.tools.results import is_images_note
@@ -149,7 +150,10 @@ class Scene:
         plan = self._plan(messages, persona, previous, model, switched=switched, last_is_clean=clean)
         for category in plan.report.fallbacks:
             log.warning("switch fallback", category=category, strategy=plan.report.strategy, model=model)
+            metrics.fell_back(category)
         if switched:
+            took_ms = self.looked_ms + (time.perf_counter() - started) * 1000
+            metrics.switched(plan.report.strategy, took_ms / 1000)
             log.info(
                 "persona switched",
                 user_id=self.turn.user.id,
@@ -160,7 +164,7 @@ class Scene:
                 model=model,
                 strategy=plan.report.strategy,
                 template=plan.report.template,
-                duration_ms=round(self.looked_ms + (time.perf_counter() - started) * 1000, 2),
+                duration_ms=round(took_ms, 2),
             )
         if self.valves.enable_debug or self.runtime.settings.debug:
             log.info("prompt", model=model, messages=plan.messages)

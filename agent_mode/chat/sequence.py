@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from agent_mode.agents.engine import Chunks, Completion, Event, Reasoning, Status, Text, Usage
-from agent_mode.agents.persona import PersonaEngine
-from agent_mode.chat import console, desk
+from agent_mode.agents.spec import AgentSpec
+from agent_mode.chat import agent_step, console, desk
 from agent_mode.chat.commands import message_text, with_text
 from agent_mode.chat.scene import Scene, last_user
+from agent_mode.chat.spoken import speak
 from agent_mode.chat.steps import Step, steps_of
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
@@ -24,6 +25,13 @@ from agent_mode.observe.hooks import SequenceFinished, SequenceStarted, hooks
 from agent_mode.observe.logs import get_logger
 
 log = get_logger(__name__)
+
+
+FLOW = (
+    "Your answer stands directly below theirs, as one text: go on where it ends, without a heading, "
+    "a greeting or a word about who speaks."
+)
+"""What a persona is told besides, where the text flows on from one to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,10 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
             told = list(heard.told)
             heard.told.append(Said(step, parts))
             try:
-                async with aclosing(_play(scene, step, told, heard)) as events:
+                spec = scene.runtime.directory.pipeline(step.key) if step.persona else None
+                if spec is not None and (warning := await agent_step.warning(scene, spec)):
+                    yield Text(f"> ⚠️ {warning}\n\n")
+                async with aclosing(_play(scene, step, spec, told, heard)) as events:
                     async for event in events:
                         if isinstance(event, Text):
                             parts.append(event.content)
@@ -141,20 +152,35 @@ def _break(number: int) -> str:
     return "" if number == 1 else "\n\n---\n\n"
 
 
-async def _play(scene: Scene, step: Step, told: list[Said], heard: Heard) -> AsyncGenerator[Event, None]:
-    """One step: its answer as text, whatever the provider sent it in."""
+async def _play(
+    scene: Scene, step: Step, spec: AgentSpec | None, told: list[Said], heard: Heard
+) -> AsyncGenerator[Event, None]:
+    """One step: its answer as text, whatever the provider sent it in; `spec`: the agent that speaks."""
     # The replies in the history are whose they were; what this message's other personas said is quoted.
     previous = scene.detection.previous
     if told and not scene.detection.answered:
         previous = told[-1].step.key
     switched = bool(told) or scene.detection.previous not in (None, step.key)
-    job = await scene.job(
-        step.persona, previous=previous, switched=switched, messages=_messages(scene, step, told)
-    )
+    messages, number = _messages(scene, step, told), len(told) + 1
+    if spec is not None and step.persona is not None:
+        work = agent_step.answer(
+            scene, spec, step.persona, messages, step.task, number, previous=previous, switched=switched
+        )
+        async with aclosing(work) as events:
+            async for event in events:
+                if isinstance(event, Usage):
+                    heard.usage = added(heard.usage, event.totals)
+                elif isinstance(event, Chunks):
+                    for part in words_of(event.data):
+                        yield part
+                else:
+                    yield event
+        return
+    job = await scene.job(step.persona, previous=previous, switched=switched, messages=messages)
     params = {key: value for key, value in job.params.items() if key not in ("tools", "tool_choice")}
     facts = Facts()
     job = replace(job, facts=facts, params=params)
-    async with aclosing(PersonaEngine(scene.runtime.llm).run(job)) as events:
+    async with aclosing(speak(scene.runtime, scene.turn, step.key, job, step=number)) as events:
         async for event in events:
             if isinstance(event, Chunks):
                 for part in words_of(event.data):
@@ -199,6 +225,8 @@ def _messages(scene: Scene, step: Step, told: list[Said]) -> list[dict[str, obje
     if quoted:
         lead = "Others have answered parts of this request. Their words, for information:"
         quoted = f"<others>\n{lead}\n\n{quoted.strip()}\n</others>"
+        if scene.valves.enable_stream_switching:
+            quoted += f"\n\n{FLOW}"
     # The words may stand inside a knowledge template that Open WebUI put around them; that stays.
     around = message_text(messages[index])
     words = scene.turn.said

@@ -33,10 +33,11 @@ async def speak(
         ProviderError: readable; what was yielded before stays valid.
     """
     run_id = recording.run_id_of(turn.context.chat_id, turn.context.message_id)
-    if step is None:
-        runtime.runs.adopt(run_id, agent, turn.user.id)
+    if step is not None:
+        run_id = recording.child_id(run_id, (str(step),))
+    runtime.runs.adopt(run_id, agent, turn.user.id)
     record = RunRecord(
-        id=run_id if step is None else recording.child_id(run_id, (str(step),)),
+        id=run_id,
         agent=agent,
         agent_type="persona",
         started_at=datetime.now(UTC),

@@ -225,7 +225,7 @@ def context_of(body: dict[str, Any], said: str | None = None, via: str | None = 
     """
     metadata = body.get("metadata")
     meta = metadata if isinstance(metadata, dict) else {}
-    user_message = meta.get("user_message")
+    user_message = meta.get("user_message", meta.get("parent_message"))  # its name in Open WebUI up to 0.9
     user_message = user_message if isinstance(user_message, dict) else {}
     return TurnContext(
         chat_id=_id(meta.get("chat_id")),

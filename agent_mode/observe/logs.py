@@ -25,7 +25,10 @@ _SHARED: list[Any] = [
 
 
 def configure(*, json: bool = False, debug: bool = False) -> None:
-    """Sets up the package's logger; the loggers of the host and of other plug-ins stay as they are."""
+    """Sets up the package's logger; the loggers of the host and of other plug-ins stay as they are.
+
+    Only httpx, through which LlamaIndex calls LLMs, is made quieter, unless somebody set its level.
+    """
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -43,6 +46,9 @@ def configure(*, json: bool = False, debug: bool = False) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
+    chatty = logging.getLogger("httpx")
+    if chatty.level == logging.NOTSET:  # it says every request at INFO, which the host's root may show
+        chatty.setLevel(logging.WARNING)
 
 
 def use_json(json: bool) -> None:

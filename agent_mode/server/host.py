@@ -18,6 +18,7 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import ConfigurationError
 from agent_mode.observe import logs
 from agent_mode.server import upstream
+from agent_mode.server.admin_page import AdminPage
 from agent_mode.server.layer import Layer
 from agent_mode.settings import Settings, get_settings
 from agent_mode.valves import PersonaValves
@@ -49,6 +50,7 @@ class Host:
         self._layer: Layer | None = None
         self._threads: float | None = None
         self._agents: StoredAgents | None = None
+        self._admin: AdminPage | None = None
         self.manifolds: list[HasValves] = []
         """The personas pipelines that are loaded."""
         self.filters = 0
@@ -101,6 +103,8 @@ class Host:
         if self._users > 0:
             return
         self._remove_layer()
+        if self._admin is not None:
+            await self._admin.close(for_good=self.served)
         self._restore_thread_limit()
         if self._agents is not None:
             self._agents.discard_all()
@@ -175,7 +179,18 @@ class Host:
             page=self._page,
             openwebui=lambda: self._runtime.openwebui if self._runtime is not None else None,
             api=lambda: self.api,
+            admin=self._admin_page(settings).gate,
+            gauges=self._gauges,
         )
+
+    def _gauges(self) -> dict[str, float]:
+        """What is so at this moment, for the figures."""
+        return {"active_runs": len(self._runtime.runs) if self._runtime is not None else 0}
+
+    def _admin_page(self, settings: Settings) -> AdminPage:
+        if self._admin is None:  # kept over reloads: who is signed in stays so
+            self._admin = AdminPage(self, settings, upstream.api_key())
+        return self._admin
 
     @property
     def personas(self) -> PersonaValves | None:

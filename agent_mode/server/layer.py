@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from agent_mode.admin.api.errors import error_json
+from agent_mode.admin.gate.gate import PREFIX, refuse_socket
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, AuthenticationError, ConfigurationError, RequestError
 from agent_mode.llm import failures
 from agent_mode.llm.client import HOP_HEADER
 from agent_mode.llm.sse import Facts
+from agent_mode.observe.metrics import exposition
 from agent_mode.server import auth, callers, streaming, upstream
 from agent_mode.server.callers import SignedIn
 from agent_mode.server.native import KeptPipeline, NativePipeline
@@ -26,6 +28,8 @@ from agent_mode.tools.openwebui import OpenWebUIClient
 
 BROWSER_PATH = "/personas"
 """The persona browser as a page."""
+METRICS_PATH = "/metrics"
+"""The figures, as Prometheus reads them."""
 
 _CHAT_PATHS = frozenset({"/chat/completions", "/v1/chat/completions"})
 _MODEL_PATHS = frozenset({"/models", "/v1/models"})
@@ -49,6 +53,8 @@ class Layer:
         page: makes the persona browser.
         openwebui: whom to ask about users who call with their own credential.
         api: our REST API, made when it is first asked.
+        admin: the Agents page, which asks its visitors itself who they are.
+        gauges: what is so at this moment, for Prometheus.
     """
 
     def __init__(
@@ -61,16 +67,26 @@ class Layer:
         page: Callable[[], str],
         openwebui: Callable[[], OpenWebUIClient | None] = lambda: None,
         api: Callable[[], upstream.AsgiApp] | None = None,
+        admin: upstream.AsgiApp | None = None,
+        gauges: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.app = app
         self._is_ready = ready
         self._page = page
         self._openwebui = openwebui
         self._api = api
+        self._admin = admin
+        self._gauges = gauges
         self._key = key
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._admin is not None and scope["type"] != "lifespan" and _is_below(scope["path"], PREFIX):
+            await self._admin(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await refuse_socket(receive, send)  # nothing else here has one
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -114,6 +130,8 @@ class Layer:
             await send_json(send, 200, {"status": True})
         elif method in ("GET", "HEAD") and path == "/readyz":
             await self._ready(send)
+        elif method == "GET" and path == METRICS_PATH:
+            await self._metrics(send)
         else:
             await self.app(scope, receive, send)
 
@@ -233,6 +251,13 @@ class Layer:
         ready = self._is_ready()
         await send_json(send, 200 if ready else 503, {"status": ready})
 
+    async def _metrics(self, send: Send) -> None:
+        """The figures for Prometheus."""
+        body, kind = exposition(self._gauges())
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
     async def _read(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
         size = 0
@@ -261,6 +286,10 @@ async def _refuse(
         await send_json(send, error.status, error_json(error), headers)
     else:
         await send_error(send, error, headers)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
 
 
 def _has_model(body: Any) -> bool:

@@ -41,8 +41,18 @@ def data_dir(settings: Settings) -> Path:
 
 
 def connection_key(settings: Settings, folder: Path) -> str:
-    """The configured key, or the one generated at the first start (readable by this user only)."""
+    """The configured key, or the one generated at the first start (readable by this user only).
+
+    Raises:
+        ConfigurationError: it cannot be sent in a header, where callers have to put it.
+    """
     if settings.pipelines_api_key:
+        if not _fits_a_header(settings.pipelines_api_key):
+            raise ConfigurationError(
+                "PIPELINES_API_KEY holds characters that no caller can send.",
+                hint="Use letters, digits and signs of ASCII, without white space; or unset it.",
+                field="PIPELINES_API_KEY",
+            )
         return settings.pipelines_api_key
     path = folder / KEY_FILE
     try:
@@ -56,7 +66,16 @@ def connection_key(settings: Settings, folder: Path) -> str:
             f"The connection key in {path} is empty.",
             hint="Delete the file; a new key is made at the next start. Or set PIPELINES_API_KEY.",
         )
+    if not _fits_a_header(key):
+        raise ConfigurationError(
+            f"The connection key in {path} holds characters that no caller can send.",
+            hint="Delete the file; a new key is made at the next start. Or set PIPELINES_API_KEY.",
+        )
     return key
+
+
+def _fits_a_header(key: str) -> bool:
+    return all("!" <= letter <= "~" for letter in key)
 
 
 def pipelines_dir(settings: Settings, folder: Path) -> Path:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from agent_mode.agents import stored
-from agent_mode.agents.engine import Event, Failure
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.agents.stored import Parts
 from agent_mode.agents.types import all_types
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import Turn
-from agent_mode.errors import AgentError, Problem
-from agent_mode.llm.sse import Facts
+from agent_mode.errors import Problem
 from agent_mode.observe.logs import get_logger
 from agent_mode.server import upstream
 from agent_mode.server.agent_pipeline import AgentPipeline
@@ -53,12 +50,6 @@ class StoredAgentPipeline(AgentPipeline, KeptPipeline):
 
     def spec(self) -> AgentSpec:
         return self.parts.spec(self.record, host.runtime.personas)
-
-    def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
-        key = getattr(self.parts.definition, "persona", None)
-        if key and not self.spec().instructions and not turn.context.task:
-            return _fails(_no_persona(self.name, key))
-        return super().answer(turn, model, facts)
 
     def model_extras(self, model: str) -> dict[str, Any]:
         extras = super().model_extras(model)
@@ -143,16 +134,3 @@ async def judge(runtime: Runtime, agent: Agent) -> tuple[Parts | None, list[Prob
     allowed = runtime.settings.allow_custom_python
     # In a thread: a type may look closely at what a definition holds, and much code takes its time.
     return await asyncio.to_thread(stored.read, content(agent), allow_code=allowed, strict=False)
-
-
-async def _fails(error: AgentError) -> AsyncGenerator[Event, None]:
-    yield Failure(error)
-
-
-def _no_persona(name: str, key: str) -> AgentError:
-    return AgentError(
-        f"{name} speaks as the persona {key}, which does not exist or is disabled.",
-        hint="An admin enables the persona, or names another one in the agent's definition.",
-        code="persona_not_found",
-        status=409,
-    )

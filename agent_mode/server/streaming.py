@@ -199,7 +199,7 @@ async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, 
     async for event in events:
         match event:
             case Completion(data):
-                return data
+                whole_answer = data  # not returned here: the run is to end by itself, and to be recorded so
             case Text(content):
                 whole.text += content
             case Chunks(data):

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ class Database:
         if engine.dialect.name == "postgresql":
             options["isolation_level"] = "AUTOCOMMIT"  # saves BEGIN and ROLLBACK around every lookup
         self._reader = engine.execution_options(**options)
+        # SQLite has one writer. Those of this process queue here: its own waiting is by sleeping and trying
+        # again, in which the unlucky one of fifty may starve.
+        self._turn = nullcontext() if self.shared else asyncio.Lock()
         self._closed = False
 
     @classmethod
@@ -110,7 +113,7 @@ class Database:
         """
         self._check_open()
         with translated(self._engine.url, self._engine.dialect):
-            async with self._engine.begin() as connection:
+            async with self._turn, self._engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager

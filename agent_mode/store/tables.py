@@ -28,6 +28,8 @@ PERSONAS_REVISION = "personas"
 """Name of the row in `revision` that counts the writes of personas; the first migration makes it."""
 AGENTS_REVISION = "agents"
 """The same for agents; the fourth migration makes it."""
+RUN_STOPS_REVISION = "run_stops"
+"""Counts the requests to stop a run of another process; the sixth migration makes it."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -189,6 +191,16 @@ snapshot = Table(
     Column("chat_id", String(ID_LIMIT)),
     Column("created_at", UTCDateTime, nullable=False, index=True),
     Column("state", JSON, nullable=False),
+    Column("claimed_until", UTCDateTime),
+)
+
+run_stop = Table(
+    "run_stop",
+    metadata,
+    Column("run_id", String(ID_LIMIT), primary_key=True),
+    # Of the revision, so that each process asks for what is new to it without looking at clocks.
+    Column("number", Integer, nullable=False),
+    Column("at", UTCDateTime, nullable=False),
 )
 
 credential = Table(
@@ -211,4 +223,16 @@ reply = Table(
     Column("model", String(ID_LIMIT), nullable=False),
     Column("text", Text),
     Column("at", UTCDateTime, nullable=False, index=True),
+)
+
+audit_record = Table(
+    "audit_record",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", UTCDateTime, nullable=False, index=True),
+    Column("actor", Text, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("text", Text, nullable=False),
 )

@@ -17,6 +17,7 @@ __all__ = [
     "ToolSpec",
     "allowed",
     "argument_problems",
+    "free_name",
     "from_functions",
     "from_request",
     "model_from_schema",
@@ -116,6 +117,14 @@ def unique_names(specs: Iterable[ToolSpec]) -> list[ToolSpec]:
             names[identity] = _made_up(listed[identity], identity, taken)
             taken.add(names[identity])
     return [replace(spec, name=names[identity]) for identity, spec in listed.items()]
+
+
+def free_name(spec: ToolSpec, taken: Iterable[str]) -> str:
+    """The name for one more tool: its own, where every provider takes that and no other tool has it."""
+    others = set(taken)
+    if _LEGAL.fullmatch(spec.original) and spec.original not in others:
+        return spec.original
+    return _made_up(spec, _identity(spec), others)
 
 
 def allowed(specs: Sequence[ToolSpec], patterns: str | None) -> list[ToolSpec]:

@@ -233,11 +233,13 @@ class Window:
         return self.page.locator(f"[id='message-{answer.id}']")
 
     def unfold(self, answer: Answer) -> str:
-        """Opens an answer's folded parts: thoughts, groups of tool calls, and the calls; returns all words."""
+        """Opens an answer's folded parts: thoughts, groups of tool calls, and the calls; gives all words."""
         content = self.element(answer).locator("#response-content-container")
-        for kind in (f":is({_FOLDED})[aria-expanded=false]", _TOOL_CARD):
-            for card in content.locator(kind).all():
-                card.click()
+        folded = content.locator(f":is({_FOLDED})[aria-expanded=false]")
+        while folded.count():
+            folded.first.click()
+        for card in content.locator(_TOOL_CARD).all():
+            card.click()
         return content.inner_text()
 
     def _read(self, element: Locator) -> Answer:
@@ -297,6 +299,24 @@ class Window:
         """Opens a page of the admin's settings, such as `connections`."""
         self.page.goto(f"{self.account.webui.url}/admin/settings/{tab}")
         return self.page.locator(f"#tab-admin-{tab}")
+
+    def upload_pipeline(self, file: Path) -> str:
+        """Uploads a file in the Pipelines tab, to the first server there; returns what the page said."""
+        tab = self.settings("pipelines")
+        self.page.locator("#pipelines-upload-input").set_input_files(file)
+        tab.get_by_role("button", name="1 pipeline(s) selected").wait_for()
+        return self._toast_after(lambda: tab.get_by_role("button", name="Upload", exact=True).click())
+
+    def add_pipeline(self, url: str) -> str:
+        """As `upload_pipeline`, from an address."""
+        tab = self.settings("pipelines")
+        tab.get_by_placeholder("Enter GitHub Raw URL").fill(url)
+        return self._toast_after(lambda: tab.get_by_role("button", name="Install", exact=True).click())
+
+    def _toast_after(self, act: Callable[[], None]) -> str:
+        act()
+        self.until(lambda: self.toasts)
+        return self.toasts[-1]
 
     def save_picture(self, path: Path) -> None:
         self.page.screenshot(path=str(path))

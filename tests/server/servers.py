@@ -220,6 +220,7 @@ def make(
     host: str = "127.0.0.1",
     environment: Mapping[str, str] | None = None,
     foreign: Sequence[str] = ("bystander.py", "shout.py", "probe.py"),
+    bare: bool = False,
 ) -> Server:
     """A server that is ready to be spawned: its folder, its pipelines, its environment.
 
@@ -227,6 +228,7 @@ def make(
         provider_url: the LLM; None: none is configured.
         key: the connection key; None: none is configured.
         foreign: pipelines of others, from the folder `foreign`.
+        bare: a stock server with nothing of ours, neither files nor package nor a data directory.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -244,13 +246,15 @@ def make(
         variables |= {"OPENAI_API_BASE_URL": provider_url, "OPENAI_API_KEY": PROVIDER_KEY}
     if not kind.layer:
         variables["AGENT_MODE_LAYER"] = "off"
+    if bare:
+        del variables["AGENT_MODE_DATA_DIR"], variables["PYTHONPATH"]
     server = Server(
         kind, home, port, {**_inherited(), **variables, **(environment or {})}, key=key or KEY, host=host
     )
     server.pipelines_dir.mkdir(exist_ok=True)
     for name in foreign:
         shutil.copy(FOREIGN / name, server.pipelines_dir)
-    if not kind.own:
+    if not kind.own and not bare:
         for name in STOCK_PIPELINES:
             shutil.copy(ROOT / "pipelines" / name, server.pipelines_dir)
     return server

@@ -110,6 +110,40 @@ def test_what_an_agent_called_stands_below_its_run(api: Rest) -> None:
     assert api.get(f"runs/?parent={told['run_id']}")["total"] == 1
 
 
+def test_what_an_agent_called_is_stopped_with_the_run_that_called_it(api: Rest, provider: Provider) -> None:
+    api.create("slow-part", access="everyone", valves={"llm_model": "stub-hang"})
+    api.create("whole", valves={"llm_model": "stub-agent", "allowed_agents": "slow-part"})
+    arguments = json.dumps({"agent": "slow-part", "task": "Say hi"})
+    with ThreadPoolExecutor(1) as pool:
+        script = pool.submit(api.call, "POST", "agents/whole/run", {"input": f"call: call_agent {arguments}"})
+        assert eventually(lambda: newest(api, "slow-part"))
+        part, whole = newest(api, "slow-part")["id"], newest(api, "whole")["id"]
+        told = refusal(api.call("POST", f"runs/{part}/stop"), 409, "run_is_part")
+        assert whole in told["hint"]
+        assert api.post(f"runs/{whole}/stop") == {"id": whole, "stopped": True}
+        refusal(script.result(timeout=5), 409, "run_cancelled")
+    for run in (part, whole):
+        assert eventually(lambda run=run: api.get(f"runs/{run}")["state"] == "stopped")
+
+
+def test_a_run_of_another_replica_is_stopped_there(tmp_path: Path, provider: Provider) -> None:
+    environment = {"AGENT_MODE_DATABASE_URL": f"sqlite:///{tmp_path / 'shared.db'}"}
+    here, there = (
+        make(OURS, tmp_path / name, provider.base_url, environment=environment) for name in ("a", "b")
+    )
+    with running(here), running(there):
+        mine, theirs = Rest(here), Rest(there)
+        theirs.create("remote", valves={"llm_model": "stub-hang"})
+        with ThreadPoolExecutor(1) as pool:
+            script = pool.submit(theirs.call, "POST", "agents/remote/run", {"input": "x"})
+            assert eventually(lambda: newest(mine, "remote"))
+            run = newest(mine, "remote")["id"]
+            reply = mine.call("POST", f"runs/{run}/stop")
+            assert (reply.status_code, reply.json()) == (202, {"id": run, "stopped": False})
+            refusal(script.result(timeout=3), 409, "run_cancelled")
+        assert eventually(lambda: mine.get(f"runs/{run}")["state"] == "stopped")
+
+
 def test_credentials_are_kept_and_never_shown(api: Rest) -> None:
     key = "sk-credential-0123456789"
     assert api.get("users/ann/credential") == {"user_id": "ann", "has_credential": False}

@@ -547,7 +547,7 @@ def test_the_console_answers(admin: AnyModel, provider: Provider, text: str, wor
     assert context is not None
     assert (context.via, context.said, context.chat_id) == ("gpt-4o", text, chat.id)
     assert words in answer.text
-    assert (answer.done, answer.finish_reasons, provider.chats) == (1, ["stop"], [])
+    assert (answer.done, set(answer.finish_reasons), provider.chats) == (1, {"stop"}, [])
     whole = admin.chat().ask(text, "gpt-4o", stream=False).good()
     assert words in whole.text
 
@@ -722,7 +722,7 @@ SESSION = "a-session-token"
 
 
 class FakeOpenWebUI(http.server.ThreadingHTTPServer):
-    """The two calls with which we ask who may use what, as Open WebUI 0.12 answers them; and a model."""
+    """The calls with which we ask who may use what, as Open WebUI 0.12 answers them; and a model."""
 
     daemon_threads = True
     key = "sk-service"
@@ -736,6 +736,8 @@ class FakeOpenWebUI(http.server.ThreadingHTTPServer):
         self.broken = False
         self.said: list[tuple[str, Json]] = []
         """Chat requests, each with the credential that came with it."""
+        self.lines: list[tuple[str, str]] = []
+        """What was to be shown above answers: the message's path, and the words."""
 
     @property
     def url(self) -> str:
@@ -754,6 +756,8 @@ class FakeOpenWebUI(http.server.ThreadingHTTPServer):
         if path == "/api/v1/models/model":
             record = self.models.get(query["id"][0])
             return (200, record) if record else (404, {"detail": "not found"})
+        if path == "/api/v1/models/base":
+            return 200, [record for record in self.models.values() if not record["base_model_id"]]
         found = re.fullmatch(r"/api/v1/users/([^/]+)/groups", path)
         if not found or query.get("include_inherited") != ["true"]:
             return 404, {"detail": "Not Found"}
@@ -774,14 +778,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.reply(*self.server.answer(parts.path, parse_qs(parts.query)))
 
     def do_POST(self) -> None:
-        """A model of Open WebUI; it answers as a whole, which counts as a stream of one piece."""
+        """A model of Open WebUI; it answers as a whole, which counts as a stream of one piece. Or an event."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("/event"):
+            assert (self.headers["Authorization"], body["type"]) == (f"Bearer {self.server.key}", "status")
+            assert (body["data"]["done"], body["data"]["hidden"]) == (True, False)
+            self.server.lines.append((self.path, body["data"]["description"]))
+            self.reply(200, data=True)
+            return
         self.server.said.append((self.headers["Authorization"], body))
         message = {"role": "assistant", "content": f"Answer {len(self.server.said)}."}
         self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
-    def reply(self, status: int, body: Any) -> None:
-        raw = json.dumps(body).encode()
+    def reply(self, status: int, data: Any) -> None:
+        raw = json.dumps(data).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
@@ -816,6 +826,7 @@ class Access:
 
     def __init__(self, webui: FakeOpenWebUI, server: Server) -> None:
         webui.models, webui.groups, webui.asked, webui.broken = {}, {}, [], False
+        webui.lines.clear()
         self.webui = webui
         self.client = AnyModel(server, user())
         self.id = self.client.user["id"]
@@ -892,19 +903,29 @@ def test_models_that_are_built_on_one_another_end(access: Access) -> None:
     access.webui.grant("below", ("user", "*"), base_model_id=CONSOLE)
 
     assert not access.granted
-    assert len(access.webui.asked) == 4
+    assert len([path for path in access.webui.asked if "/models/model" in path]) == 2
 
 
 def test_an_answer_is_believed_for_a_while(access: Access) -> None:
     access.webui.grant(CONSOLE, ("user", access.id))
     assert access.granted
     asked = list(access.webui.asked)
-    assert asked == [f"/api/v1/models/model?id={CONSOLE}", f"/api/v1/users/{access.id}/groups"]
+    assert asked[:2] == [f"/api/v1/models/model?id={CONSOLE}", f"/api/v1/users/{access.id}/groups"]
 
     access.webui.models.clear()
 
     assert access.granted
     assert access.webui.asked == asked
+
+
+def test_the_list_is_the_users_own_without_the_console_too(access: Access) -> None:
+    access.webui.grant("personas.writer", ("user", "*"))
+
+    listed = text_of(access.client.said("!agent list")["messages"])
+
+    assert "| `!writer` |" in listed
+    assert "| `!coder` |" not in listed
+    assert len(access.webui.asked) == 3, "the console's record, then all records, and the groups"
 
 
 def test_without_an_answer_nobody_is_let_in_and_nobody_waits(
@@ -935,7 +956,9 @@ def test_a_granted_user_gets_the_answers_of_the_console(access: Access, provider
         access.webui.grant(f"personas.{persona}", ("user", "*"))
     chat = access.client.chat()
 
-    assert "| `!coder` |" in chat.ask("!agent list", "gpt-4o").good().text
+    listed = chat.ask("!agent list", "gpt-4o").good().text
+    assert "| `!teacher` |" in listed
+    assert "| `!coder` |" not in listed, "Open WebUI keeps it from the user"
     answer = chat.ask("!teacher Explain light !writer a poem").good()
 
     assert [recorded.body["model"] for recorded in provider.chats] == ["gpt-4o"] * 2
@@ -989,6 +1012,47 @@ def test_it_is_out_of_reach_from_our_own_models_too(
     for recorded in provider.chats:
         assert CATALOGUE["coder"]["prompt"][:60] not in text_of(recorded.body["messages"])
     assert '<agent_mode agent="writer">' in text_of(provider.last().body["messages"])
+
+
+def test_who_speaks_is_shown_above_the_answers_of_other_models(access: Access) -> None:
+    for model in ("personas.coder", "personas.teacher", CONSOLE):
+        access.webui.grant(model, ("user", "*"))
+    questions = {
+        "Hi": None,
+        "!coder A loop": "💻 Coder takes over",
+        "And now?": "💻 Coder",
+        "!teacher Explain": "🍎 Teacher takes over from 💻 Coder",
+        "!agent list": None,
+        "!reset Thanks": "gpt-4o takes over from 🍎 Teacher",
+        "Bye": None,
+    }
+    chat = access.client.chat()
+    shown = []
+    for text, line in questions.items():
+        chat.ask(text, "gpt-4o").good()
+        if line is not None:
+            path = f"/api/v1/chats/{chat.id}/messages/{chat.metadata['message_id']}/event"
+            shown.append((path, line))
+
+    assert eventually(lambda: len(access.webui.lines) >= len(shown))
+    assert sorted(access.webui.lines) == sorted(shown)
+
+
+def test_where_nobody_looks_nothing_is_shown(access: Access) -> None:
+    """Programs, chats that Open WebUI does not store, and users who do not want it."""
+    access.webui.grant("personas.coder", ("user", "*"))
+    access.webui.grant(CONSOLE, ("user", "*"))
+    program = AnyModel(access.client.server, user(), session=False)
+    program.chat().ask("!coder A loop", "gpt-4o").good()
+    access.client.chat(temporary=True).ask("!coder A loop", "gpt-4o").good()
+    chat = access.client.chat()
+    chat.ask("!agent settings info off", "gpt-4o").good()
+    chat.ask("!coder A loop").good()
+    chat.ask("!agent settings info on").good()
+    chat.ask("And now?").good()
+
+    assert eventually(lambda: access.webui.lines)
+    assert [line for _, line in access.webui.lines] == ["💻 Coder"]
 
 
 def test_a_sequence_may_speak_through_openwebui_with_the_users_own_session(

@@ -141,6 +141,12 @@ def refusals(folder: Path, taken: int) -> dict[str, Refusal]:
         "default key": Refusal(
             {"HOST": "0.0.0.0", "PIPELINES_API_KEY": DEFAULT_KEY}, "well-known default", "PIPELINES_API_KEY"
         ),
+        "key for no header": Refusal(
+            {"PIPELINES_API_KEY": "schlüssel-zum-glück"}, "characters that no caller can send", "ASCII"
+        ),
+        "two keys": Refusal(
+            {"PIPELINES_API_KEY": "one two"}, "characters that no caller can send", "PIPELINES_API_KEY"
+        ),
     }
 
 

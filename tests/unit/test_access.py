@@ -11,8 +11,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from agent_mode.tools import openwebui as module
-from agent_mode.tools.openwebui import Access
+from agent_mode.tools import access as module
+from agent_mode.tools.access import Access
 
 MODEL = "personas.console"
 KEY = "sk-service"
@@ -45,6 +45,9 @@ class OpenWebUI:
         if request.path == "/base/api/v1/models/model":
             record = self.models.get(request.query["id"])
             return web.json_response(record, status=200) if record is not None else web.Response(status=404)
+        if request.path == "/base/api/v1/models/base":
+            listed = [{**record, "id": model} for model, record in self.models.items() if record]
+            return web.json_response([record for record in listed if record["base_model_id"] is None])
         parts = request.path.split("/")
         assert parts[:5] + parts[6:] == ["", "base", "api", "v1", "users", "groups"]
         assert request.query["include_inherited"] == "true"
@@ -231,7 +234,7 @@ async def test_no_answer_is_none_and_asked_for_again(
     reply: web.Response,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("agent_mode.tools.openwebui.SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("agent_mode.tools.access.SILENT_SECONDS", 0.0)
     webui.grant()
     webui.replies = {call: reply}
     assert await access.may_use("ann", MODEL) is None
@@ -302,3 +305,41 @@ async def test_it_can_be_closed_at_any_time(webui: OpenWebUI) -> None:
     await access.close()
 
     assert await access.may_use("ann", MODEL) is True  # still believed
+
+
+async def test_many_models_are_asked_for_at_once(webui: OpenWebUI, access: Access) -> None:
+    webui.groups = {"ann": [{"id": "g1"}]}
+    webui.grant("group", "g1", model="open")
+    webui.grant("group", "g2", model="closed")
+    webui.grant("user", "*", model="off", is_active=False)
+    webui.grant("user", "nobody", model="own", user_id="ann")
+    everything = ("open", "closed", "off", "own", "without a record")
+
+    await access.learn("ann", everything)
+    answers = {model: await access.may_use("ann", model) for model in everything}
+
+    assert [model for model, allowed in answers.items() if allowed] == ["open", "own"]
+    assert len(webui.asked) == 2
+    await access.learn("ann", everything)
+    assert len(webui.asked) == 2
+
+
+async def test_without_a_list_each_is_asked_for(webui: OpenWebUI, access: Access) -> None:
+    """As of a version of Open WebUI that has no such route."""
+    webui.grant()
+    webui.replies = {"models/base": web.Response(status=404)}
+
+    await access.learn("ann", (MODEL, "b", "c"))
+
+    assert await access.may_use("ann", MODEL) is True
+    assert await access.may_use("ann", "b") is False
+
+
+async def test_a_list_that_does_not_come_is_waited_for_once(webui: OpenWebUI, access: Access) -> None:
+    webui.grant()
+    webui.replies = {"models/base": web.Response(status=500)}
+
+    await access.learn("ann", (MODEL, "b", "c"))
+
+    assert await access.may_use("ann", MODEL) is None
+    assert len(webui.asked) == 1

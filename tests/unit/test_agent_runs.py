@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent_mode.agents.definitions import FileDefinition, PersonaDefinition
+from agent_mode.agents.definitions import CustomPythonDefinition, FileDefinition, PersonaDefinition
 from agent_mode.agents.engine import (
     Chunks,
     Event,
@@ -29,7 +29,7 @@ from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec, Caller, Task
 from agent_mode.chat.runtime import Runtime
 from agent_mode.llm.assembly import Assembly, chunks_of
-from agent_mode.valves import AgentValves
+from agent_mode.valves import AgentValves, CustomPythonValves
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
 
@@ -62,7 +62,13 @@ def provider() -> Iterator[Provider]:
 async def runtime(tmp_path: Path, provider: Provider) -> AsyncIterator[Runtime]:
     provider.clear()
     opened = await Runtime.open(
-        settings(tmp_path, openai_api_base_url=provider.base_url, openai_api_key=KEY, model="stub-agent")
+        settings(
+            tmp_path,
+            openai_api_base_url=provider.base_url,
+            openai_api_key=KEY,
+            model="stub-agent",
+            allow_custom_python=True,
+        )
     )
     yield opened
     await opened.close()
@@ -339,6 +345,42 @@ async def test_an_agent_calls_another_which_uses_the_users_tools(runtime: Runtim
         ("child", "done", True),
         ("parent", "done", False),
     ]
+
+
+async def test_an_agent_is_called_beside_a_tool_of_the_chat(runtime: Runtime) -> None:
+    async def slow(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(0.05)  # longer than a run waits before it hands the other call over
+        yield await tools.roll_dice(sides=8)
+
+    child = coded(slow, "child", access="everyone")
+    runtime.directory.add("child", lambda: child)
+    called = "call_agent " + json.dumps({"agent": "child", "task": "go"})
+    told = await play(runtime, agent("parent", allowed_agents="child"), task(f"call: clock & {called}"))
+    assert told.text == 'I saw: clock gave {} | roll_dice gave {"sides": 8}'
+    assert [name for name, _ in told.calls] == ["clock", "roll_dice"]
+    assert (told.of(Status)[-1].description, told.of(Status)[-1].done) == ("Done", True)
+
+
+async def test_no_line_is_left_moving(runtime: Runtime) -> None:
+    code = """
+async def run(turn, tools, status):
+    await status("Looking…")
+    await tools.clock()
+    if turn.text == "close":
+        await status("Seen", done=True)
+"""
+    for text, progress, last in (
+        ("leave", True, ["Calling clock…", "Done"]),
+        ("close", True, ["Calling clock…", "Seen"]),
+        ("leave", False, ["Looking…"]),
+        ("close", False, ["Looking…", "Seen"]),
+    ):
+        valves = CustomPythonValves.model_validate({"show_progress": progress})
+        definition = CustomPythonDefinition(code=code, instructions=None, model=None)
+        spec = replace(agent(), agent_type="custom_python", definition=definition, valves=valves)
+        told = await play(runtime, spec, task(text))
+        assert told.failure is None
+        assert [line.description for line in told.of(Status) if line.done] == last
 
 
 async def test_several_agents_at_once(runtime: Runtime) -> None:

@@ -33,6 +33,8 @@ from agent_mode.server import pipeline
 from agent_mode.server.pipeline import HotswapFilter, PersonaManifold
 from agent_mode.store.personas import Keep, PersonaForm
 from agent_mode.valves import HotswapValves, PersonaValves, Valves
+from agent_mode.tools.status_lines import StatusLines
+from tests.owui_double import Double
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
 
@@ -392,6 +394,25 @@ async def _integration(lab: Lab, valves: HotswapValves) -> Any:
     await lab.filter(valves, "!writer Hello there")
     assert "Hello" not in json.dumps(lab.logged)
     return [entry["active_persona"] for entry in lab.logged if entry["event"] == "integration context"]
+
+
+@effect(
+    HotswapValves,
+    "show_persona_info",
+    at=False,
+    before=["📝 Writer", "📝 Writer takes over"],
+    after=[],
+)
+async def _foreign_info(lab: Lab, valves: HotswapValves) -> Any:
+    """Sent to Open WebUI, which is another program here."""
+    with Double() as webui:
+        lab.runtime.status_lines = StatusLines(webui.url, webui.user("root", "admin").key)
+        await lab.filter(valves, "Hi")
+        await lab.filter(valves, "!writer Hi")
+        await lab.filter(valves, "!writer Hi", earlier=("!coder Hi", "It is so."))
+        await asyncio.sleep(0.3)  # they are sent off the user's path
+        await lab.runtime.status_lines.close()
+        return [request.body["data"]["description"] for request in webui.requests]
 
 
 @effect(HotswapValves, "persistent_persona", at=True, before=[], after=["writer"])

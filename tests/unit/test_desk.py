@@ -146,10 +146,10 @@ async def test_settings_need_a_user(runtime: Runtime) -> None:
 
 
 async def test_a_failing_store_is_told_in_the_chat(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise StoreError("The database is away.", hint="Try again.")
 
-    monkeypatch.setattr(runtime.users, "put", fail)
+    monkeypatch.setattr(runtime.users, "change", fail)
     monkeypatch.setattr(runtime.persona_store, "history", fail)
 
     assert await say(runtime, "!agent settings info on") == "The database is away. Try again."

@@ -10,6 +10,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,28 +21,18 @@ from agent_mode import valves
 from agent_mode.__main__ import main
 from agent_mode.chat import commands, console
 from agent_mode.errors import AgentModeError
+from agent_mode.observe import hooks
 from agent_mode.prompts import strategies, templates
+from agent_mode.server import auth
 from agent_mode.settings import ROOT, Settings
 from agent_mode.store import failures
 from agent_mode.store.forms import RESERVED_KEYS, PersonaForm
+from tests.docs import BLOCK, DOCS, PAGES, blocks, text_of
 
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 PACKAGE = ROOT / "agent_mode"
 
-_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-
-
-def text_of(name: str) -> str:
-    return (DOCS / name).read_text(encoding="utf-8")
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Language and content of each fenced block."""
-    for match in _BLOCK.finditer(text):
-        yield match[2], match[3]
 
 
 def missing(names: Iterator[str] | list[str], text: str) -> list[str]:
@@ -57,17 +48,28 @@ def test_every_setting_is_documented() -> None:
     assert not missing(names, text_of("settings.md"))
 
 
-@pytest.mark.parametrize("kind", [valves.PersonaValves, valves.HotswapValves])
+@pytest.mark.parametrize(
+    "kind", [valves.PersonaValves, valves.HotswapValves, valves.AgentValves, valves.CustomPythonValves]
+)
 def test_every_valve_is_documented(kind: type[valves.Valves]) -> None:
     assert not missing(list(kind.model_fields), text_of("settings.md"))
 
 
-def test_the_defaults_of_valves_in_the_docs_are_true() -> None:
-    section = text_of("settings.md").partition("## Valves of the `personas`")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        ("## Valves of the `personas`", valves.PersonaValves),
+        ("## Valves of the `hotswap`", valves.HotswapValves),
+        ("## Valves of every agent", valves.CustomPythonValves),
+    ],
+)
+def test_the_defaults_of_valves_in_the_docs_are_true(heading: str, kind: type[valves.Valves]) -> None:
+    section = text_of("settings.md").partition(heading)[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE))
     assert rows
     for name, shown in rows.items():
-        default = valves.PersonaValves.model_fields[name].default
+        default = kind.model_fields[name].default
+        default = ",".join(default) if isinstance(default, list) else default
         words = "None" if default is None else {True: "on", False: "off"}.get(default, str(default))
         assert (name, shown.strip("`")) == (name, words)
 
@@ -108,6 +110,37 @@ def test_every_error_code_is_documented() -> None:
     codes = error_codes()
     assert {"provider_auth", "database_busy", "data_refused", "bad_request"} <= codes
     assert not missing(list(codes), text_of("troubleshooting.md"))
+
+
+def test_every_event_is_documented_with_its_fields() -> None:
+    rows = dict(re.findall(r"^\| `([\w.]+)` \|(.*)$", text_of("events.md"), re.MULTILINE))
+    assert set(rows) == set(hooks.EVENTS)
+    common = {field.name for field in fields(hooks.Event)}
+    for name, kind in hooks.EVENTS.items():
+        assert not missing([field.name for field in fields(kind) if field.name not in common], rows[name])
+
+
+def test_every_open_route_is_in_the_table_of_the_security_model() -> None:
+    table = text_of("security.md").partition("## Who can call what")[2].partition("\n\n| Route")[2]
+    shown = re.findall(r"`GET (/[^`]*)`", table.partition("\n\n")[0])
+    assert set(shown) == auth.OPEN_PATHS
+
+
+def routes() -> set[str]:
+    """The paths that the layer and the admin page name, without the forms below `/v1`."""
+    found: set[str] = set()
+    for module in ("layer", "auth", "admin_page"):
+        tree = ast.parse((PACKAGE / "server" / f"{module}.py").read_text(encoding="utf-8"))
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        found |= {text for text in texts if isinstance(text, str) and re.fullmatch(r"/[\w/.-]*", text)}
+    return {path for path in found if not path.startswith("/v1")}
+
+
+def test_every_route_is_documented() -> None:
+    assert {"/healthz", "/personas", "/chat/completions", "/models", "/pipelines/delete"} <= routes()
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"`(?:(?:GET|POST|DELETE) )?(/[\w/.-]*)`", pages))
+    assert not sorted(routes() - named)
 
 
 def test_every_public_name_is_documented() -> None:
@@ -201,13 +234,13 @@ def test_json_in_the_docs_can_be_read(page: Path) -> None:
 
 def anchors(page: Path) -> set[str]:
     """The names of a page's headings, as GitHub makes them."""
-    headings = _HEADING.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
+    headings = _HEADING.findall(BLOCK.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in _LINK.findall(_BLOCK.sub("", page.read_text(encoding="utf-8"))):
+    for target in _LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if target.startswith(("http://", "https://")):
             continue
         path, _, anchor = target.partition("#")

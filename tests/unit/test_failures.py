@@ -48,6 +48,11 @@ def test_statuses(status: int, code: str, answer: int, retryable: bool, cure: st
     assert cure in error.hint
 
 
+@pytest.mark.parametrize("words", ["The engine is overloaded", "The engine is overloaded."])
+def test_quoted_words_end_before_the_cure(words: str) -> None:
+    assert "It says: The engine is overloaded. Try again" in str(from_status(503, said(words)))
+
+
 def test_the_unknown_model_is_named() -> None:
     assert "“gpt-9”" in from_status(404).message
 

@@ -61,7 +61,7 @@ def compare(connection: Connection) -> list[object]:
 async def test_a_new_database_has_exactly_our_tables(database: Database) -> None:
     async with database.begin() as connection:
         assert await connection.run_sync(compare) == []
-    assert await numbers(database) == {"personas": 0, "agents": 0}
+    assert await numbers(database) == {"personas": 0, "agents": 0, "run_stops": 0}
 
 
 def test_head_is_the_newest_migration() -> None:

@@ -119,3 +119,35 @@ async def test_prune(store: SnapshotStore, database: Database) -> None:
     assert await store.prune(0) == 2
     with pytest.raises(ValueError, match="negative"):
         await store.prune(-1)
+
+
+async def test_only_one_resumes_a_run(store: SnapshotStore, database: Database) -> None:
+    other = SnapshotStore(database)
+    await store.put("r1", "weather", "u1", "c1", STATE)
+    assert not await store.claim("nobody")
+    claims = await asyncio.gather(*(each.claim("r1") for each in (store, other) * 5))
+    assert claims.count(True) == 1
+    winner, loser = (store, other) if claims.index(True) % 2 == 0 else (other, store)
+    await loser.renew()
+    assert not await loser.claim("r1")
+    await winner.release("r1")
+    assert await loser.claim("r1")
+    await loser.put("r1", "weather", "u1", "c1", {"step": 4})  # suspended again, for whoever comes next
+    assert await winner.claim("r1")
+    await winner.release_all()
+    assert await loser.claim("r1")
+
+
+async def test_a_claim_ends_with_its_process(
+    store: SnapshotStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SnapshotStore(database)
+    await store.put("r1", "weather", "u1", "c1", STATE)
+    monkeypatch.setattr(snapshots, "CLAIM_SECONDS", 0.3)
+    assert await store.claim("r1")
+    for _ in range(3):
+        await asyncio.sleep(0.15)
+        await store.renew()
+    assert not await other.claim("r1")
+    await asyncio.sleep(0.35)
+    assert await other.claim("r1")

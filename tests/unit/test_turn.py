@@ -269,6 +269,14 @@ def test_context_of_callers_without_a_branch(metadata: Any) -> None:
     assert context.parent_id is None
 
 
+def test_the_context_of_an_older_open_webui() -> None:
+    """Up to 0.9 the user's message has another name, and its id stands in it alone."""
+    metadata = {key: value for key, value in METADATA.items() if not key.startswith("user_message")}
+    metadata["parent_message"] = METADATA["user_message"]
+    body = {"model": "personas.coder", "messages": HI, "metadata": metadata}
+    assert context_of(body) == context_of(inlet())
+
+
 def test_user_message_id_is_found_in_either_place() -> None:
     assert context_of(inlet(user_message_id=None, user_message={"id": "u9"})).user_message_id == "u9"
     assert context_of(inlet(user_message_id="u8", user_message={"id": "u9"})).user_message_id == "u8"

@@ -209,3 +209,67 @@ async def test_old_news_are_better_than_none(
 
     assert await store.get("ann") == ALL
     assert await store.get("ann") == ALL
+
+
+async def test_a_change_leaves_the_other_settings_alone(database: Database) -> None:
+    """Also those that another process set a moment ago, of which memory knows nothing yet."""
+    here, there = UserStore(database), UserStore(database)
+    assert await here.change("ann", info=False) == UserSettings(info=False)
+    assert await there.get("ann") == UserSettings(info=False)
+    await here.change("ann", prefix="/")
+
+    changed = await there.change("ann", persona="coder")
+
+    assert changed == UserSettings(info=False, prefix="/", persona="coder")
+    assert await there.get("ann") == changed
+    assert await UserStore(database).get("ann") == changed
+
+
+async def test_changes_at_the_same_time_all_count(database: Database) -> None:
+    stores = [UserStore(database) for _ in range(4)]
+    changes: list[dict[str, Any]] = [
+        {"persistence": True},
+        {"info": False},
+        {"prefix": "/"},
+        {"persona": "coder"},
+    ]
+
+    await asyncio.gather(
+        *(store.change("ann", **change) for store, change in zip(stores, changes, strict=True))
+    )
+
+    assert await UserStore(database).get("ann") == ALL
+
+
+async def test_changes_of_one_user_take_turns(database: Database) -> None:
+    """The newest holds at once, and no older one that is still being written comes over it."""
+    store = UserStore(database)
+    await store.put("ann", UserSettings(prefix="/"))
+    seen: list[str | None] = []
+    last = [*(f"p{number}" for number in range(30)), None]
+
+    async def change(persona: str | None) -> None:
+        await store.change("ann", persona=persona)
+        seen.append((await store.get("ann")).persona)
+
+    await asyncio.gather(*(change(persona) for persona in last))
+
+    assert set(seen) == {None}
+    assert await UserStore(database).get("ann") == UserSettings(prefix="/")
+
+
+async def test_a_change_that_could_not_be_written_holds_until_the_restart(
+    database: Database, plug: Away
+) -> None:
+    store = UserStore(database)
+    await store.put("ann", UserSettings(prefix="/"))
+    plug.away = True
+
+    with pytest.raises(StoreError):
+        await store.change("ann", persona="coder")
+
+    assert await store.get("ann") == UserSettings(prefix="/", persona="coder")
+
+
+async def test_who_cannot_be_stored_changes_nothing(database: Database) -> None:
+    assert await UserStore(database).change("a\0b", persona="coder") == NOTHING_SET

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from agent_mode.valves import (
     MASK,
+    AgentValves,
     CommandValves,
     HotswapValves,
     PersonaValves,
@@ -25,7 +26,11 @@ from agent_mode.valves import (
 )
 
 ROOT = Path(__file__).parents[2]
-SHIPPED: dict[str, Any] = {"personas": PersonaValves, "hotswap": HotswapValves}
+SHIPPED: dict[str, Any] = {
+    "personas": PersonaValves,
+    "hotswap": HotswapValves,
+    "researcher": AgentValves,
+}
 CLASSES: list[Any] = [CommandValves, HotswapValves, PersonaValves]
 KEY = "sk-0123456789abcdef"
 

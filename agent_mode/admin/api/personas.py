@@ -21,10 +21,10 @@ from agent_mode.admin.api.requests import (
     number_of,
     read,
     seen_version,
-    stale,
     takes,
     writable,
 )
+from agent_mode.admin.conflicts import stale
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import Problem, RequestError, StoreError
 from agent_mode.prompts import guard

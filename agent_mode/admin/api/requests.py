@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
@@ -13,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 from agent_mode.admin.api.errors import FormError
 from agent_mode.admin.backend import Backend
 from agent_mode.chat.runtime import Runtime
-from agent_mode.errors import Problem, RequestError, StoreError
-from agent_mode.store.versions import label_of
+from agent_mode.errors import Problem, RequestError
 
 AUTHOR_HEADER = "X-Agent-Mode-Author"
 AUTHOR = "api"
@@ -159,20 +157,6 @@ def seen_version(form: dict[str, Any]) -> int:
         problem = Problem("version", "This field is missing.", hint)
         raise FormError("The request cannot be used", problems=[problem])
     return number_of(version)
-
-
-def stale(name: str, number: int, author: str, at: datetime) -> StoreError:
-    """The error for somebody whose change is based on an older version; says who changed it, and when."""
-    when = at.isoformat(timespec="seconds")
-    error = StoreError(
-        f"{name} was changed meanwhile by {author} at {when}: its newest version is number {number} "
-        f"({label_of(number)}).",
-        hint="Read it again, compare, and repeat your change where it is still wanted.",
-        code="stale_version",
-        status=409,
-        field="version",
-    )
-    return error.within(current={"version": number, "author": author, "changed_at": when})
 
 
 def takes(schema: dict[str, Any], **examples: Any) -> dict[str, Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
+from agent_mode.admin import runs
 from agent_mode.admin.api import shapes
 from agent_mode.admin.api.requests import LIMIT, Limit, Offset, Running
-from agent_mode.agents.recording import given_up
-from agent_mode.chat.runtime import Runtime
-from agent_mode.errors import RequestError
-from agent_mode.store.run_records import OPEN, RunRecord, RunState
+from agent_mode.store.run_records import RunState
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
 Id = Annotated[str, Path(max_length=64, description="The run's id")]
@@ -46,52 +44,22 @@ async def list_runs(
 @router.get("/{run_id}", response_model=shapes.RunFull, summary="Read a run")
 async def read_run(runtime: Running, run_id: Id) -> dict[str, Any]:
     """The run with its tool calls, the runs that it called, and the whole trace where it failed."""
-    record = await _known(runtime, run_id)
+    record = await runs.known(runtime, run_id)
     return shapes.full_run(record, await runtime.run_store.children(run_id))
 
 
-@router.post("/{run_id}/stop", response_model=shapes.Stopped, summary="Stop a run")
-async def stop_run(runtime: Running, run_id: Id) -> dict[str, Any]:
-    """Ends the run with everything that it called. Who waits for its answer is told so."""
-    if runtime.runs.stop(run_id):
-        return {"id": run_id, "stopped": True}
-    record = await _known(runtime, run_id)
-    if record.parent_id is not None and record.state in OPEN:
-        raise _conflict(
-            "This run is part of another one.", f"Stop that one: {record.parent_id}.", "run_is_part"
-        )
-    if record.state == "running":
-        raise _conflict(
-            "This run does not go on in this process.",
-            "Another replica runs it, or the process that did has ended.",
-            "run_elsewhere",
-        )
-    if record.state == "waiting":
-        await _give_up(runtime, record)
-        return {"id": run_id, "stopped": True}
-    raise _conflict(f"This run has ended already: {record.state}.", "There is nothing to stop.", "run_ended")
+@router.post(
+    "/{run_id}/stop",
+    response_model=shapes.Stopped,
+    summary="Stop a run",
+    responses={202: {"model": shapes.Stopped, "description": "Another replica was told to stop it"}},
+)
+async def stop_run(runtime: Running, run_id: Id, response: Response) -> dict[str, Any]:
+    """Ends the run with everything that it called. Who waits for its answer is told so.
 
-
-async def _give_up(runtime: Runtime, record: RunRecord) -> None:
-    """A run that waits for the caller's tools goes on nowhere: when they come back, it is over."""
-    below = await runtime.run_store.children(record.id)
-    for waiting in (record, *(child for child in below if child.state == "waiting")):
-        runtime.run_store.put(given_up(waiting))
-    await runtime.run_store.flush()
-    await runtime.snapshots.drop(record.id)
-
-
-async def _known(runtime: Runtime, run_id: str) -> RunRecord:
-    record = await runtime.run_store.get(run_id)
-    if record is None:
-        raise RequestError(
-            f"There is no run {run_id[:64]!r}.",
-            hint="GET /api/v1/runs/ lists them; they are kept for 30 days.",
-            code="run_not_found",
-            status=404,
-        )
-    return record
-
-
-def _conflict(message: str, hint: str, code: str) -> RequestError:
-    return RequestError(message, hint=hint, code=code, status=409)
+    A run of another replica ends within two seconds: the answer is 202, with `stopped` false.
+    """
+    stopped = await runs.stop(runtime, run_id)
+    if not stopped:
+        response.status_code = 202
+    return {"id": run_id, "stopped": stopped}

@@ -218,7 +218,7 @@ class Stopped(BaseModel):
     """That a run was told to stop."""
 
     id: str
-    stopped: bool
+    stopped: bool = Field(description="False: another replica runs it, and was told to stop it")
 
 
 class CredentialState(BaseModel):

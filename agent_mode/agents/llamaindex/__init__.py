@@ -57,7 +57,8 @@ def _import() -> Run:
     if not is_available():
         raise ConfigurationError(
             "This agent needs LlamaIndex, which this server does not have.",
-            hint="Install llama-index-core and llama-index-llms-openai there.",
+            hint="Run it on Agent Mode's own server (./start.sh), which has it. Or install it there: `python "
+            "-m pip install llama-index-core llama-index-llms-openai`; it needs pydantic 2.8 or newer.",
             code="no_llamaindex",
             status=503,
         )

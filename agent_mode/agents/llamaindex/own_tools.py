@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, ToolOutput, adapt_to_async_tool
@@ -52,6 +53,8 @@ def _adopt(work: Work, tool: BaseTool) -> FunctionTool:
 
     schema = {"type": "object", "properties": {}, **metadata.get_parameters_dict()}
     key = work.tools.add(own_tool(metadata.get_name(), metadata.description, schema, run))
+    if key != metadata.name:  # no model takes its own, or a tool of the user has it
+        metadata = replace(metadata, name=key)
 
     async def call(**arguments: Any) -> Any:
         if wants:
@@ -60,7 +63,7 @@ def _adopt(work: Work, tool: BaseTool) -> FunctionTool:
 
     async def shown(result: Any) -> ToolOutput:
         return ToolOutput(
-            tool_name=metadata.get_name(),
+            tool_name=key,
             blocks=blocks_of(result.content),
             raw_input={},
             raw_output=result.text,

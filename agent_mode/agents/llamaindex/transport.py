@@ -25,8 +25,8 @@ BASE_URL = "http://agent-mode.invalid/v1"
 RECALLED = "recalled"
 """Key in a chunk that says that the answer is one which an earlier request of the run had."""
 _PIECE = 4
-"""Chunks that LlamaIndex is given at once. It takes a fifth of a millisecond for each; without a pause in a large
-block all other chats would wait, and the first words come as late as the last."""
+"""Chunks that LlamaIndex is given at once. It takes a fifth of a millisecond for each: without a pause in a
+large block all other chats would wait, and the first words would come as late as the last."""
 _STREAM = {"content-type": "text/event-stream"}
 
 
