@@ -1,0 +1,53 @@
+"""Short messages at the window's edge: done (with a way back), failed (with the cure)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from nicegui import ui
+
+from agent_mode.errors import AgentModeError
+
+UNDO_SECONDS = 10
+_INTERNAL = "Something went wrong inside Agent Mode."
+_LOOK = "Try again; the reason is in the server's log."
+
+
+def done(text: str, *, undo: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Says that something was done.
+
+    Args:
+        text: such as `Deleted writer.`
+        undo: takes it back; offered for ten seconds. What it raises is shown.
+    """
+    if undo is None:
+        ui.notification(text, position="bottom", timeout=4, classes="am-toast", close_button="Close")
+        return
+    # A notification's own buttons run in the browser alone; this one stands beside the page.
+    with ui.context.client.layout, ui.element("div").classes("am-undo").props("role=status") as box:
+        ui.label(text)
+
+        async def back() -> None:
+            box.delete()
+            await undo()
+
+        ui.button("Undo", on_click=back, color=None).props("flat dense no-caps").classes("am-button")
+        ui.button(on_click=box.delete, color=None).props('flat round dense icon=close aria-label="Close"')
+        ui.timer(UNDO_SECONDS, box.delete, once=True)
+
+
+def failed(error: Exception) -> None:
+    """Says what went wrong, and the cure."""
+    if isinstance(error, AgentModeError):
+        where = f"{error.field}: " if error.field else ""
+        text = f"{where}{error.message}\n{error.hint}".strip()
+    else:
+        text = f"{_INTERNAL}\n{_LOOK}"
+    ui.notification(
+        text,
+        position="bottom",
+        timeout=12,
+        classes="am-toast am-toast--error",
+        multi_line=True,
+        close_button="Close",
+    )

@@ -1,0 +1,153 @@
+"""Who may use which model: Open WebUI's own rule, asked with a service key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import aiohttp
+
+from agent_mode.observe.logs import get_logger
+
+log = get_logger(__name__)
+
+BELIEVED_SECONDS = 60.0
+"""For how long an answer is believed."""
+SILENT_SECONDS = 30.0
+"""For how long nobody is asked after Open WebUI did not answer, or refused the service key."""
+TIMEOUT_SECONDS = 3.0
+_MEMORY = 10_000
+_MANY = 3
+"""From how many models on all are asked for at once."""
+
+
+class Access:
+    """May a user use a model? Asked with a service key, believed for a minute.
+
+    Open WebUI has no single call for it. Its rule: admins; the model's owner; a read grant for the user, for
+    everyone, or for one of the user's groups; and the same for the model it is built on.
+
+    Args:
+        url: Open WebUI's address; None: nobody to ask.
+        api_key: an admin's API key.
+    """
+
+    def __init__(self, url: str | None, api_key: str | None) -> None:
+        self._url = url.rstrip("/") if url else None
+        self._api_key = api_key
+        self._session: aiohttp.ClientSession | None = None
+        self._silent_until = 0.0
+        self._known: dict[tuple[str, str], tuple[float, bool]] = {}
+
+    async def may_use(self, user_id: str, model: str) -> bool | None:
+        """Whether the user may use the model; None when there is nobody to ask or no answer.
+
+        Args:
+            user_id: Open WebUI's id of a user who is no admin.
+            model: the model's id.
+        """
+        if self._url is None or self._api_key is None:
+            return None
+        known = self._recall(user_id, model)
+        if known is not None:
+            return known
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            allowed = await self._ask(user_id, model)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._keep_silent(error, model)
+            return None
+        self._remember(user_id, model, allowed)
+        return allowed
+
+    async def learn(self, user_id: str, models: Iterable[str]) -> None:
+        """Asks about many models in two calls, so that `may_use` need not ask about each."""
+        unknown = [model for model in models if self._recall(user_id, model) is None]
+        quiet = self._url is None or self._api_key is None or time.monotonic() < self._silent_until
+        if quiet or len(unknown) < _MANY:
+            return
+        try:
+            listed = await self._get("/api/v1/models/base", {})
+            if not isinstance(listed, list):
+                return
+            groups = await self._groups(user_id)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._keep_silent(error, "all")
+            return
+        records = {record.get("id"): record for record in listed if isinstance(record, dict)}
+        for model in unknown:
+            self._remember(user_id, model, _open(records.get(model), user_id, groups))
+
+    def _recall(self, user_id: str, model: str) -> bool | None:
+        known = self._known.get((user_id, model))
+        return known[1] if known and time.monotonic() - known[0] < BELIEVED_SECONDS else None
+
+    def _remember(self, user_id: str, model: str, allowed: bool) -> None:
+        if len(self._known) >= _MEMORY:
+            self._known.clear()
+        self._known[user_id, model] = (time.monotonic(), allowed)
+
+    def _keep_silent(self, error: Exception, model: str) -> None:
+        self._silent_until = time.monotonic() + SILENT_SECONDS
+        log.warning("Open WebUI did not say who may use what", reason=type(error).__name__, model=model)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(self, user_id: str, model: str, above: frozenset[str] = frozenset()) -> bool:
+        record = await self._get("/api/v1/models/model", {"id": model})
+        if not isinstance(record, dict) or record.get("is_active") is False:
+            return False  # without a record a model is the admins' alone
+        if not _open(record, user_id, await self._groups(user_id)):
+            return False
+        base = record.get("base_model_id")
+        if not isinstance(base, str) or not base:
+            return True
+        above |= {model}  # nothing keeps an admin from building two models on one another
+        return base not in above and await self._ask(user_id, base, above)
+
+    async def _groups(self, user_id: str) -> set[str]:
+        groups = await self._get(f"/api/v1/users/{user_id}/groups", {"include_inherited": "true"})
+        known = (
+            [group.get("id") for group in groups if isinstance(group, dict)]
+            if isinstance(groups, list)
+            else []
+        )
+        return {group_id for group_id in known if isinstance(group_id, str)}
+
+    async def _get(self, path: str, query: dict[str, str]) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {self._api_key}"},
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+            )
+        async with self._session.get(f"{self._url}{path}", params=query) as response:
+            if response.status == 404:
+                return None  # no record
+            response.raise_for_status()
+            return await response.json()
+
+
+def _open(record: Any, user_id: str, groups: set[str]) -> bool:
+    """Whether a model's record lets the user in; the model below it is another question."""
+    if not isinstance(record, dict) or record.get("is_active") is False:
+        return False
+    return record.get("user_id") == user_id or _granted(record.get("access_grants"), user_id, groups)
+
+
+def _granted(grants: Any, user_id: str, groups: set[str]) -> bool:
+    for grant in grants if isinstance(grants, list) else ():
+        if not isinstance(grant, dict) or grant.get("permission") != "read":
+            continue
+        kind, principal = grant.get("principal_type"), grant.get("principal_id")
+        if not isinstance(principal, str):
+            continue
+        if kind == "user" and principal in (user_id, "*"):
+            return True
+        if kind == "group" and principal in groups:
+            return True
+    return False

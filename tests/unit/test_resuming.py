@@ -1,0 +1,154 @@
+"""Who resumes a run, and what stops it from another process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_mode.agents.definitions import FileDefinition, LlamaIndexDefinition, PersonaDefinition
+from agent_mode.agents.engine import Text, ToolCalls
+from agent_mode.agents.spec import AgentSpec, Caller, Task
+from agent_mode.chat.runtime import Runtime
+from agent_mode.valves import AgentValves
+from tests.playing import play, request
+from tests.provider import KEY, Provider
+from tests.runtimes import settings
+
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider() as running:
+        yield running
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, provider: Provider) -> AsyncIterator[Runtime]:
+    opened = await open_runtime(tmp_path, provider)
+    yield opened
+    await opened.close()
+
+
+async def open_runtime(folder: Path, provider: Provider) -> Runtime:
+    fields = {"openai_api_base_url": provider.base_url, "openai_api_key": KEY, "model": "stub-agent"}
+    return await Runtime.open(settings(folder, **fields))
+
+
+def coded(run: Any, agent_id: str = "coded", **valves: Any) -> AgentSpec:
+    """An agent whose pipeline file overrides `run()`."""
+    code = type("File", (), {"run": staticmethod(run)})()
+    chosen = AgentValves.model_validate(valves)
+    return AgentSpec(agent_id, "Coded", "", "custom_python", FileDefinition(), chosen, code=code)
+
+
+def task(text: str) -> Task:
+    return Task([{"role": "user", "content": text}], text, Caller("ann", "Ann"), tools=(CLOCK,))
+
+
+async def resumed(runtime: Runtime, spec: AgentSpec, asked: Task) -> Task:
+    """The request that follows on the first one, with what the tool gave."""
+    first = await request(runtime, spec, asked)
+    [waiting] = first.of(ToolCalls)
+    [call] = waiting.calls
+    told = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    back = [
+        {"role": "assistant", "content": "", "tool_calls": [told]},
+        {"role": "tool", "tool_call_id": call.id, "content": "noon"},
+    ]
+    return replace(asked, messages=[*asked.messages, *back])
+
+
+async def test_two_requests_with_the_same_results_do_the_work_once(runtime: Runtime) -> None:
+    entered, go_on = [], asyncio.Event()
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        time = await tools.clock()
+        entered.append(time)
+        await go_on.wait()
+        yield f"It is {time}."
+
+    spec = coded(run)
+    following = await resumed(runtime, spec, task("Go"))
+    requests = [asyncio.create_task(request(runtime, spec, following)) for _ in range(4)]
+    done, _ = await asyncio.wait(requests, timeout=2, return_when=asyncio.FIRST_COMPLETED)
+    while len(done) < 3:
+        more, _ = await asyncio.wait(set(requests) - done, timeout=2, return_when=asyncio.FIRST_COMPLETED)
+        assert more
+        done |= more
+    refused = [one.result().failure for one in done]
+    assert [failure.error.code for failure in refused if failure] == ["run_busy"] * 3
+    assert all(failure and failure.error.retryable and failure.error.status == 409 for failure in refused)
+    go_on.set()
+    [last] = set(requests) - done
+    assert (await last).of(Text) == [Text("It is noon.")]
+    assert entered == ["noon"]
+
+
+async def test_a_run_that_was_stopped_or_failed_can_be_resumed_again(runtime: Runtime) -> None:
+    attempts = []
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        time = await tools.clock()
+        attempts.append(time)
+        if len(attempts) == 1:
+            raise KeyError("once")
+        if len(attempts) == 2:
+            await asyncio.sleep(60)
+        yield f"It is {time}."
+
+    spec = coded(run)
+    following = await resumed(runtime, spec, task("Go"))
+    failure = (await request(runtime, spec, following)).failure
+    assert failure is not None
+    assert failure.error.code == "agent_failed"
+    await asyncio.sleep(0.1)
+    stopped = asyncio.create_task(request(runtime, spec, following))
+    while len(attempts) < 2:
+        await asyncio.sleep(0.01)
+    stopped.cancel()
+    await asyncio.gather(stopped, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert (await request(runtime, spec, following)).of(Text) == [Text("It is noon.")]
+
+
+async def test_another_process_stops_a_run(tmp_path: Path, runtime: Runtime, provider: Provider) -> None:
+    other = await open_runtime(tmp_path, provider)
+    try:
+        task_ = asyncio.create_task(asyncio.sleep(60))
+        run = runtime.runs.add(task_, leased=False)
+        await other.stops.ask("somebody-else")
+        await other.stops.ask(run.id)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(asyncio.CancelledError):
+            await task_
+        assert asyncio.get_running_loop().time() - began < 2
+        assert run.stopped
+    finally:
+        await other.close()
+
+
+@pytest.mark.parametrize("kind", ["persona", "llamaindex_workflow"])
+async def test_an_agent_whose_persona_is_gone_says_so(runtime: Runtime, kind: str) -> None:
+    models = {"persona": PersonaDefinition, "llamaindex_workflow": LlamaIndexDefinition}
+    definition = models[kind].model_validate({"persona": "gone"})
+    valves = AgentValves.model_validate({"access": "everyone"})
+    lost = AgentSpec("lost", "Lost", "", kind, definition, valves)
+    told = await play(runtime, lost, task("Hi"))
+    assert told.failure is not None
+    assert told.failure.error.code == "persona_not_found"
+    assert "enables the persona" in told.failure.error.hint
+
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield await call_agent("lost", "Say hi")
+
+    runtime.directory.add("lost", lambda: lost)
+    told = await play(runtime, coded(run, allowed_agents="lost"), task("Hi"))
+    assert told.failure is not None
+    assert "the persona gone, which does not exist" in told.failure.error.message
+    assert not told.text

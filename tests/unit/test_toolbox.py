@@ -1,0 +1,79 @@
+"""The names of an agent's own tools."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_mode.agents.budget import Budget
+from agent_mode.agents.definitions import PersonaDefinition
+from agent_mode.agents.memo import Memo
+from agent_mode.agents.spec import AgentSpec, Task
+from agent_mode.agents.state import RunState
+from agent_mode.agents.toolbox import OwnTool, own_tool
+from agent_mode.agents.work import Work
+from agent_mode.chat.runtime import Runtime
+from agent_mode.llm import connection as connections
+from agent_mode.valves import AgentValves
+from tests.provider import KEY, Provider
+from tests.runtimes import settings
+
+PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
+REQUESTED = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider() as running:
+        yield running
+
+
+@pytest.fixture
+async def work(tmp_path: Path, provider: Provider) -> AsyncIterator[Work]:
+    runtime = await Runtime.open(
+        settings(tmp_path, openai_api_base_url=provider.base_url, openai_api_key=KEY)
+    )
+    definition = PersonaDefinition.model_validate({"instructions": "You help."})
+    valves = AgentValves.model_validate({})
+    spec = AgentSpec("helper", "Helper", "", "persona", definition, valves, "You help.")
+    state = RunState("0" * 20, Budget(valves), Memo(None), {})
+    task = Task([{"role": "user", "content": "Go"}], "Go", tools=(REQUESTED,))
+    connection = connections.resolve(
+        runtime.settings, base_url=None, api_key=None, model=None, connect_timeout=1, read_timeout=1
+    )
+    yield Work(spec, task, state, runtime.services, connection, "stub")
+    await runtime.close()
+
+
+def tool(name: str, answer: str) -> OwnTool:
+    async def run(arguments: dict[str, Any]) -> str:
+        return f"{answer} {arguments}"
+
+    return own_tool(name, "Does it.", PARAMETERS, run)
+
+
+async def test_own_tools_with_names_that_no_model_takes_can_be_called(work: Work) -> None:
+    await work.tools.gather(
+        [tool("Nachschlagen, bitte!", "looked"), tool("x" * 80, "long"), tool("add", "own")]
+    )
+    names = work.tools.names
+    assert len(names) == 4
+    assert all(len(name) <= 64 and name.replace("_", "").isalnum() for name in names)
+    for name, answer in zip(names, ("looked", "long", "own"), strict=False):
+        result = await work.tools.call(name, {"a": 1})
+        assert (result.text, result.is_error) == (f"{answer} {{'a': 1}}", False)
+
+
+async def test_a_tool_that_comes_later_gets_a_name_of_its_own(work: Work) -> None:
+    await work.tools.gather([])
+    added = [
+        work.tools.add(tool(name, f"t{n}")) for n, name in enumerate(("add", "Zählen!", "Zählen!", "new"))
+    ]
+    assert added[3] == "new"
+    assert len({"add", *added}) == 5
+    assert all(name.isascii() and "!" not in name for name in added)
+    for number, name in enumerate(added):
+        assert (await work.tools.call(name, {})).text == f"t{number} {{}}"
