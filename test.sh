@@ -30,7 +30,7 @@ quick() {
   ruff check .
   pyright --warnings
   lint-imports
-  python -m pytest
+  python -m pytest -n 3 --dist loadfile # much of the time is spent waiting
 }
 
 e2e() {
@@ -46,6 +46,7 @@ case "${1:-}" in
     echo "Left out: the journeys in a real Open WebUI (tests/e2e). ./test.sh e2e runs them, ./test.sh all everything."
     ;;
   all)
+    export AGENT_MODE_TEST_FULL=1
     quick
     e2e
     ;;
