@@ -17,6 +17,7 @@ from typing import Any
 
 import aiofiles
 
+from agent_mode.admin import persona_files as files
 from agent_mode.errors import CatalogueError, ConfigurationError, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts import guard
@@ -26,7 +27,7 @@ from agent_mode.store.backups import BackupPolicy, Backups
 from agent_mode.store.db import Database
 from agent_mode.store.download import Source
 from agent_mode.store.forms import PersonaForm
-from agent_mode.store.imports import ImportStep, apply_import, plan_import
+from agent_mode.store.imports import ImportStep, apply_import
 from agent_mode.store.personas import PersonaStore
 from agent_mode.store.versions import Keep
 from agent_mode.valves import HotswapValves
@@ -121,17 +122,11 @@ async def _import(store: PersonaStore, arguments: Namespace, settings: Settings)
         raise CatalogueError(
             f"{arguments.file} cannot be read ({error.strerror}).", hint="Check the path.", field="file"
         ) from error
-    plan = await plan_import(store, formats.read(data, arguments.file.name), overwrite=arguments.overwrite)
-    flagged = {step.key: flags for step in plan.steps if step.form and (flags := _flags(step.form))}
-    if flagged and settings.override_phrases == "refuse":
-        raise CatalogueError(
-            f"Instructions carry override phrases: {', '.join(str(key) for key in flagged)}.",
-            hint="Reword them, or set AGENT_MODE_OVERRIDE_PHRASES=warn.",
-            code="override_phrases",
-            field="prompt",
-        )
+    found = await files.incoming(store, data, arguments.file.name, overwrite=arguments.overwrite)
+    found.refuse_flagged(settings.override_phrases)
+    plan = found.plan
     lines = [_line(step) for step in plan.steps]
-    lines += [f"! {key} carries override phrases: {', '.join(flags)}" for key, flags in flagged.items()]
+    lines += [f"! {key} carries override phrases: {', '.join(flags)}" for key, flags in found.flagged.items()]
     if not arguments.apply:
         return [*lines, DRY]
     report = await apply_import(store, plan, _author(), message=f"imported from {arguments.file.name}")
@@ -158,11 +153,7 @@ def _line(step: ImportStep) -> str:
 
 async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:
     wanted = {key.strip() for key in arguments.keys.split(",")} - {""}
-    personas = [persona for persona in await store.all() if not wanted or persona.key in wanted]
-    if missing := wanted - {persona.key for persona in personas}:
-        raise CatalogueError(
-            f"There is no persona {', '.join(sorted(missing))}.", hint="Leave it out of --keys.", field="keys"
-        )
+    personas = await files.chosen(store, sorted(wanted) or None)
     data = formats.write(arguments.format, personas)
     try:
         async with aiofiles.open(arguments.file, "wb") as file:

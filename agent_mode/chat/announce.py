@@ -20,7 +20,7 @@ def who_speaks(name: str, before: str | None, *, is_switch: bool) -> str:
 
 
 def show_elsewhere(runtime: Runtime, context: TurnContext, line: str) -> None:
-    """Shows the line above an answer that another model gives, off the user's path, where that can be done."""
+    """Shows the line above an answer of another model, off the user's path, where that can be done."""
     chat_id, message_id = context.chat_id, context.message_id
     if not context.interactive or chat_id is None or message_id is None:
         return

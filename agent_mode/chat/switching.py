@@ -17,7 +17,7 @@ from agent_mode.chat.commands import (
 from agent_mode.prompts import reset
 from agent_mode.prompts.reset import Identity, SwitchPlan
 from agent_mode.prompts.strategies import Strategy
-from agent_mode.prompts.templates import TemplateSet
+from agent_mode.prompts.templates import Templates
 from agent_mode.store.sessions import STRANGER, Answer, Session
 from agent_mode.tools.results import is_images_note
 
@@ -200,7 +200,7 @@ def plan_turn(
     agent: Identity,
     previous: Identity | None,
     strategy: Strategy,
-    templates: TemplateSet,
+    templates: Templates,
     grammar: Grammar,
     *,
     switched: bool,

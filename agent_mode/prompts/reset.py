@@ -12,7 +12,7 @@ from typing import Any
 from agent_mode.errors import AgentModeError
 from agent_mode.prompts import blocks, guard, history
 from agent_mode.prompts.strategies import SIMPLE_STRATEGY, Pivot, Strategy
-from agent_mode.prompts.templates import MINIMAL, SIMPLE, TemplateSet
+from agent_mode.prompts.templates import MINIMAL, SIMPLE, Templates
 
 Message = dict[str, Any]
 """One message in OpenAI's chat format: `role`, `content` (text or parts), `tool_calls`, …"""
@@ -80,7 +80,7 @@ def build_agent_switch_prompt(
     agent: Identity,
     previous: Identity | None,
     strategy: Strategy,
-    templates: TemplateSet,
+    templates: Templates,
     base_instructions: str = "",
 ) -> str:
     """The text of the hard reset, from the template that the strategy names.
@@ -94,7 +94,7 @@ def _switch_prompt(
     agent: Identity,
     previous: Identity | None,
     strategy: Strategy,
-    templates: TemplateSet,
+    templates: Templates,
     base_instructions: str,
     fallbacks: _Fallbacks,
 ) -> tuple[str, str]:
@@ -126,7 +126,7 @@ def hard_reset(
     agent: Identity,
     previous: Identity | None,
     strategy: Strategy,
-    templates: TemplateSet,
+    templates: Templates,
     policy: str | None = None,
 ) -> SwitchPlan:
     """Makes the new agent really take over.

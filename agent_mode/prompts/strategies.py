@@ -139,12 +139,29 @@ class StrategyBook:
         """File name to what is wrong with the file as it is now."""
         return dict(self._watch.errors())
 
+    def refresh(self) -> None:
+        """Looks at the folder now, for who has just changed it."""
+        self._watch.refresh()
+
     def _current(self) -> _Index:
         files = self._watch.content()
         index = self._index
         if index.files is not files:
             index = self._index = _Index(files)
         return index
+
+
+def check(file: str, text: str) -> list[Strategy]:
+    """The strategies that a file with this text would hold.
+
+    Args:
+        file: its name.
+        text: JSON.
+
+    Raises:
+        StrategyError: it cannot be used; names the entry and the field.
+    """
+    return [strategy for _, strategy in _parse(file, text).entries]
 
 
 class _Index:

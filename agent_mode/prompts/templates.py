@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from agent_mode.errors import TemplateError
 from agent_mode.prompts.watch import DirectoryWatch
@@ -100,6 +101,18 @@ What the user has told you and asked for stays valid. Answer the newest message 
 """For models that we know nothing about, and for when a template's file is gone."""
 
 
+class Templates(Protocol):
+    """Where the templates of strategies are found."""
+
+    def get(self, name: str) -> Template:
+        """The template of that name.
+
+        Raises:
+            TemplateError: there is none that can be used.
+        """
+        ...
+
+
 class TemplateSet:
     """The templates in a folder, `<name>.txt` each. An edit is live within a second.
 
@@ -137,6 +150,15 @@ class TemplateSet:
     def errors(self) -> dict[str, TemplateError]:
         """Template name to what is wrong with its file as it is now."""
         return {file.removesuffix(_SUFFIX): error for file, error in self._watch.errors().items()}
+
+    def refresh(self) -> None:
+        """Looks at the folder now, for who has just changed it."""
+        self._watch.refresh()
+
+
+def unknown_placeholders(text: str) -> list[str]:
+    """What stands in double braces and is no variable; it is left out of the text that the model gets."""
+    return list(dict.fromkeys(match.strip() for match in _UNKNOWN.findall(text)))
 
 
 def _parse(file: str, text: str) -> Template:

@@ -70,6 +70,12 @@ class DirectoryWatch(Generic[T, E]):
         self.content()
         return self._errors
 
+    def refresh(self) -> None:
+        """Looks at the folder now, for who has just changed it."""
+        with self._lock:
+            self._due = self._clock() + INTERVAL
+            self._look()
+
     def _look_again(self) -> None:
         # Whoever finds another thread looking goes on with what there is.
         if self._lock.acquire(blocking=False):

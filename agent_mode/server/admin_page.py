@@ -54,11 +54,11 @@ class AdminPage:
     def openwebui(self) -> OpenWebUIClient | None:
         return self._backend.runtime.openwebui
 
-    async def pages(self) -> App:
-        """The pages; the first visit makes them.
-
+    async def prepare(self) -> None:
+        """
         Raises:
-            ConfigurationError: there are none; the message says why.
+            ConfigurationError: there are no pages; the message says why.
+            StoreError: the database failed.
         """
         if self._settings.admin_page == "off":
             raise ConfigurationError(
@@ -75,10 +75,13 @@ class AdminPage:
                 code="no_nicegui",
                 status=503,
             )
+        if not self._knows_ended:
+            self.gate.tickets.end(await runtime.audit.targets("signed out", hours=HOURS))
+            self._knows_ended = True
+
+    async def pages(self) -> App:
+        """The pages; the first visit makes them."""
         async with self._making:
-            if not self._knows_ended:
-                self._knows_ended = True
-                self.gate.tickets.end(await runtime.audit.targets("signed out", hours=HOURS))
             if self._pages is None:
                 self._pages = await self._make()
         return self._pages

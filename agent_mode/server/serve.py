@@ -122,6 +122,7 @@ def welcome(settings: Settings, key: str, folder: Path) -> str:
   If Open WebUI runs in Docker on this machine, start with HOST=0.0.0.0 and use
   http://host.docker.internal:{settings.port} as the URL.
 
+  In the browser, with the same key: http://{shown}:{settings.port}/admin
   Answers come from {source}.
 """
 

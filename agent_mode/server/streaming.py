@@ -196,10 +196,11 @@ async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, 
     """
     whole = Assembly()
     usage: dict[str, Any] | None = None
+    completed: dict[str, Any] | None = None
     async for event in events:
         match event:
             case Completion(data):
-                whole_answer = data  # not returned here: the run is to end by itself, and to be recorded so
+                completed = data  # not returned here: the run is to end by itself, and to be recorded so
             case Text(content):
                 whole.text += content
             case Chunks(data):
@@ -215,7 +216,7 @@ async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, 
                 raise error
             case _:
                 pass
-    return completion(model, whole.text, usage=usage)
+    return completed or completion(model, whole.text, usage=usage)
 
 
 async def send_json(

@@ -132,10 +132,10 @@ async def stale(connection: AsyncConnection, agent_id: str) -> StoreError:
 def unified_diff(old: AgentVersion, new: AgentVersion) -> str:
     """What changed between two versions, line by line; empty when nothing did."""
     before, after = (f"{version.agent_id} {version.label}" for version in (old, new))
-    lines = difflib.unified_diff(
-        list(_lines(old.content)), list(_lines(new.content)), before, after, lineterm=""
+    found = difflib.unified_diff(
+        list(lines(old.content)), list(lines(new.content)), before, after, lineterm=""
     )
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in found)
 
 
 async def _newest(connection: AsyncConnection, agent_id: str) -> tuple[int, str]:
@@ -145,7 +145,8 @@ async def _newest(connection: AsyncConnection, agent_id: str) -> tuple[int, str]
     return (0, "") if row is None else (row.number, row.author)
 
 
-def _lines(content: Mapping[str, Any]) -> Iterator[str]:
+def lines(content: Mapping[str, Any]) -> Iterator[str]:
+    """The content of an agent as text to compare: long texts line by line."""
     for name in ("name", "agent_type", "enabled", "access"):
         yield f"{name}: {content.get(name)}"
     yield from ("tags:", *(f"- {tag}" for tag in content.get("tags") or ()))

@@ -89,7 +89,7 @@ class AuditStore:
         Args:
             offset: how many to leave out.
             limit: how many to return at most.
-            q: part of the actor, action, kind or target.
+            q: part of any text in it.
 
         Raises:
             StoreError: the database failed.
@@ -97,7 +97,7 @@ class AuditStore:
         await self._writer.flush()
         query = select(table).order_by(table.c.at.desc(), table.c.id.desc())
         if q and "\0" not in q:
-            columns = (table.c.actor, table.c.action, table.c.kind, table.c.target)
+            columns = (table.c.actor, table.c.action, table.c.kind, table.c.target, table.c.text)
             query = query.where(or_(*(column.icontains(q, autoescape=True) for column in columns)))
         total = query.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
         async with self._db.read() as connection:

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, nullcontext
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,7 @@ class Database:
         if engine.dialect.name == "postgresql":
             options["isolation_level"] = "AUTOCOMMIT"  # saves BEGIN and ROLLBACK around every lookup
         self._reader = engine.execution_options(**options)
-        # SQLite has one writer. Those of this process queue here: its own waiting is by sleeping and trying
-        # again, in which the unlucky one of fifty may starve.
-        self._turn = nullcontext() if self.shared else asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._closed = False
 
     @classmethod
@@ -113,7 +111,7 @@ class Database:
         """
         self._check_open()
         with translated(self._engine.url, self._engine.dialect):
-            async with self._turn, self._engine.begin() as connection:
+            async with self._turn(), self._engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -127,6 +125,26 @@ class Database:
         with translated(self._engine.url, self._engine.dialect):
             async with self._reader.connect() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """SQLite has one writer, and those of this process queue for it here.
+
+        SQLite's own waiting is sleeping and trying again, in which the unlucky one of fifty may starve.
+        """
+        if self.shared:
+            yield
+            return
+        try:
+            async with asyncio.timeout(BUSY_SECONDS):
+                await self._writing.acquire()
+        except TimeoutError:
+            yield  # SQLite itself says that it is busy
+            return
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def insert(self, table: Table) -> Any:
         """An INSERT that has `on_conflict_do_update` and `excluded`, which are alike in both dialects."""

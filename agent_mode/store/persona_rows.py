@@ -56,6 +56,36 @@ class Persona:
         return cls(**values)
 
 
+@dataclass(frozen=True, slots=True)
+class PersonaHead:
+    """A persona as a list shows it: all but what may be long, its prompt and its extras."""
+
+    key: str
+    name: str
+    emoji: str
+    category: str
+    description: str
+    capabilities: tuple[str, ...]
+    tags: tuple[str, ...]
+    model: str | None
+    enabled: bool
+    origin: Literal["shipped", "custom"]
+    content_hash: str
+    shipped_hash: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def display_name(self) -> str:
+        """The name as a person sees it: "💻 Coder"."""
+        return f"{self.emoji} {self.name}".strip()
+
+    @property
+    def edited(self) -> bool:
+        """True for a shipped persona whose content the user changed."""
+        return self.origin == "shipped" and self.content_hash != self.shipped_hash
+
+
 async def lock(connection: AsyncConnection) -> None:
     """Be the only writer of personas until the end of the transaction."""
     await revisions.lock(connection, PERSONAS_REVISION)
@@ -69,6 +99,15 @@ async def bump(connection: AsyncConnection) -> None:
 async def read_all(connection: AsyncConnection) -> dict[str, Persona]:
     """All personas by key."""
     return {row.key: Persona.from_row(row) for row in await connection.execute(select(table))}
+
+
+async def read_heads(connection: AsyncConnection) -> list[PersonaHead]:
+    """The heads of all personas, in no certain order."""
+    columns = [table.c[name] for name in PersonaHead.__slots__]
+    return [
+        PersonaHead(**{**row._mapping, "capabilities": tuple(row.capabilities), "tags": tuple(row.tags)})
+        for row in await connection.execute(select(*columns))
+    ]
 
 
 async def find(connection: AsyncConnection, key: str) -> Persona | None:

@@ -13,7 +13,7 @@ from agent_mode.store import persona_rows as rows
 from agent_mode.store import revisions, versions
 from agent_mode.store.db import Database
 from agent_mode.store.forms import RESERVED_KEYS, PersonaForm, content_hash
-from agent_mode.store.persona_rows import Persona
+from agent_mode.store.persona_rows import Persona, PersonaHead
 from agent_mode.store.restoring import RestorePlan, form_of, plan
 from agent_mode.store.tables import PERSONAS_REVISION
 from agent_mode.store.versions import Keep, Note, Version
@@ -23,6 +23,7 @@ __all__ = [
     "Keep",
     "Persona",
     "PersonaForm",
+    "PersonaHead",
     "PersonaStore",
     "SaveReport",
     "SeedReport",
@@ -97,6 +98,20 @@ class PersonaStore:
         self.before_destructive: Callable[[str], Awaitable[object]] | None = None
         self.before_replacing: Callable[[str], Awaitable[object]] | None = None
         self.protect = True
+        self._heads: tuple[int, tuple[PersonaHead, ...]] = (-1, ())
+
+    async def heads(self) -> tuple[PersonaHead, ...]:
+        """All personas without what is long, in the order of `all`; read anew only after a change."""
+        async with self._db.read() as connection:
+            # The number first: a write in between leaves the heads marked older than they are.
+            revision = await revisions.number(connection, PERSONAS_REVISION)
+            if self._heads[0] != revision:
+                found = await rows.read_heads(connection)
+                self._heads = (
+                    revision,
+                    tuple(sorted(found, key=lambda p: (p.category, p.name.casefold(), p.key))),
+                )
+        return self._heads[1]
 
     async def all(self) -> list[Persona]:
         """All personas, the disabled ones too, by category, then by name."""

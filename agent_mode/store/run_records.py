@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, not_, or_, select, update
 
 from agent_mode.store.db import Database
 from agent_mode.store.session_records import storable
@@ -57,6 +57,15 @@ class RunRecord:
     trace: str | None = field(default=None, repr=False)
     ended_at: datetime | None = None
     duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFigures:
+    """What an agent did since a moment."""
+
+    runs: int = 0
+    failed: int = 0
+    last: datetime | None = None
 
 
 class RunStore:
@@ -120,6 +129,29 @@ class RunStore:
         query = select(table).where(table.c.parent_id == run_id).order_by(table.c.started_at, table.c.id)
         async with self._db.read() as connection:
             return [_from(row) for row in await connection.execute(query)]
+
+    async def figures(self, agents: Sequence[str], since: datetime) -> dict[str, AgentFigures]:
+        """What each of the agents did since a moment; those that did nothing are left out.
+
+        Raises:
+            StoreError: the database failed.
+        """
+        wanted = [agent for agent in agents if storable(agent)]
+        query = (
+            select(
+                table.c.agent,
+                func.count().label("runs"),
+                func.sum(case((table.c.state == "failed", 1), else_=0)).label("failed"),
+                func.max(table.c.started_at).label("last"),
+            )
+            .where(table.c.agent.in_(wanted), table.c.started_at >= since)
+            .group_by(table.c.agent)
+        )
+        async with self._db.read() as connection:
+            return {
+                row.agent: AgentFigures(row.runs, row.failed, row.last)
+                for row in await connection.execute(query)
+            }
 
     async def page(
         self,

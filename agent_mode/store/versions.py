@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -192,11 +193,12 @@ async def expect(connection: AsyncConnection, key: str, known: Persona | None, e
 def unified_diff(old: Version, new: Version) -> str:
     """What changed between two versions, line by line; empty when nothing did."""
     before, after = (f"{version.persona_key} {version.label}" for version in (old, new))
-    lines = difflib.unified_diff(_text(old.content), _text(new.content), before, after, lineterm="")
+    lines = difflib.unified_diff(readable(old.content), readable(new.content), before, after, lineterm="")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _text(values: dict[str, Any]) -> list[str]:
+def readable(values: Mapping[str, Any]) -> list[str]:
+    """Content as the lines that a person compares."""
     lines = [f"{name}: {values.get(name) or ''}".rstrip() for name in ("name", "emoji", "category", "model")]
     for name in ("tags", "capabilities"):
         lines += [f"{name}:", *(f"- {entry}" for entry in values.get(name) or ())]

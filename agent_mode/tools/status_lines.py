@@ -1,4 +1,4 @@
-"""Status lines in a chat that another model answers: a filter cannot stream, Open WebUI's REST interface can."""
+"""Status lines above answers of other models: a filter cannot stream, but Open WebUI takes events by REST."""
 
 from __future__ import annotations
 

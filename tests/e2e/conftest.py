@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e import stand as stands
+from tests.e2e.admin import AdminPage
 from tests.e2e.driver import CHROMIUM_FLAGS, Window
 from tests.e2e.stand import ScriptedProvider, Stand
 from tests.e2e.webui import Account
@@ -37,6 +38,7 @@ NEEDED = {
 }
 
 Open = Callable[..., Window]
+OpenAdmin = Callable[..., AdminPage]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,6 +98,25 @@ def open_window(chromium: Browser, windows: list[Window]) -> Iterator[Open]:
 
 
 @pytest.fixture
+def agents_page(stand: Stand, chromium: Browser, admin_pages: list[AdminPage]) -> Iterator[OpenAdmin]:
+    """Opens the Agents page of our server in a window of its own."""
+
+    def open_one(**options: Any) -> AdminPage:
+        admin_pages.append(AdminPage(chromium, stand.ours, **options))
+        return admin_pages[-1]
+
+    yield open_one
+    for page in admin_pages:
+        page.close()
+
+
+@pytest.fixture
+def admin_pages() -> list[AdminPage]:
+    """Those that the test has opened."""
+    return []
+
+
+@pytest.fixture
 def admin(stand: Stand, open_window: Open) -> Window:
     return open_window(stand.admin)
 
@@ -118,6 +139,10 @@ def pytest_runtest_makereport(item: pytest.Item):
     if report.failed and "stand" in found:
         folder = FAILURES / re.sub(r"[^\w.-]+", "-", item.name)
         _leave(folder, found["stand"], found.get("windows", []))
+        for number, page in enumerate(found.get("admin_pages", [])):
+            with contextlib.suppress(Exception):  # as with the windows
+                page.save_picture(folder / f"admin-{number}.png")
+            (folder / f"admin-{number}.console.txt").write_text("\n".join(page.console))
         report.sections.append(("left behind", str(folder.relative_to(ROOT))))
     return report
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.agents import agents
 from tests.e2e.driver import Window
 from tests.e2e.personas import CATALOGUE, check, prompts_in
 from tests.e2e.stand import PLAIN, PUBLIC, ScriptedProvider, Stand
@@ -22,18 +23,13 @@ TABLE = "month,sales\nJanuary,10\nFebruary,32"
 @pytest.fixture(scope="module")
 def boss(stand: Stand) -> Iterator[str]:
     """An agent for everyone, which may call all others."""
-    agent = {
-        "id": "boss",
-        "name": "Boss",
+    form = {
         "agent_type": "llamaindex_workflow",
         "definition": {"instructions": "You hand out the work."},
         "valves": {"allowed_agents": "*"},
     }
-    made = stand.ours.post("/api/v1/agents/", agent)
-    assert made.status_code == 201, made.text
-    stand.admin.share_model("boss", EVERYBODY)
-    yield "boss"
-    stand.ours.request("DELETE", "/api/v1/agents/boss")
+    with agents(stand, {"boss": form}):
+        yield "boss"
 
 
 def test_the_list_holds_what_the_groups_allow(stand: Stand, ann: Window, bob: Window) -> None:

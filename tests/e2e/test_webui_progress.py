@@ -38,6 +38,12 @@ async def run(turn, tools, llm, call_agent, status):
     while True:
         time.sleep(0.1)
 """
+LIBRARY = '''
+class Tools:
+    def search_library(self, words: str) -> str:
+        """Finds books."""
+        return f"About {words}: https://library.example/moon says that it is round."
+'''
 TABLE = "month,sales\nJan,3\nFeb,5\nMar,4"
 
 
@@ -90,6 +96,21 @@ def test_citations(ann: Window) -> None:
     ann.page.get_by_text("It is as round as can be.").wait_for()
     link = ann.page.locator("a[href='https://almanac.example/moon']")
     assert link.count()
+
+
+def test_the_researcher_names_its_sources(ann: Window, stand: Stand) -> None:
+    stand.admin.share_model("researcher", EVERYBODY)
+    stand.admin.add_tool("library", LIBRARY, EVERYBODY)
+    ann.new_chat("researcher", tools="library")
+    answer = ann.ask('call: search_library {"words": "moon"}\nthen say: The moon is round [1].')
+    assert answer.errors == []
+    assert "The moon is round" in answer.text
+    [source] = ann.stored[-1]["sources"]
+    assert source["source"] == {"name": "library.example", "url": "https://library.example/moon"}
+    assert "library.example" in answer.text, "the number is a chip with the source's name"
+    assert answer.cards == ["View Result from search_library", "1 Source"]
+    assert answer.statuses == ["Done"]
+    stand.admin.request("DELETE", "/api/v1/tools/id/library/delete").raise_for_status()
 
 
 @pytest.mark.parametrize("model", ["thinker", "chief"])

@@ -149,6 +149,32 @@ def test_personas_and_agents_take_over_from_each_other(webui: OpenWebUI) -> None
     assert chat.ask("!errand greet", ERRAND).good().text == "Hello, Bob."
 
 
+def test_an_agent_is_a_step_of_a_sequence(webui: OpenWebUI, server: Server, provider: Provider) -> None:
+    provider.clear()
+    answer = webui.chat().ask("!errand cite !coder say: code !errand fail !coder say: more", ERRAND).good()
+    assert "**Errand**\n\nThe moon is round [1]." in answer.text
+    assert "code\n\n---\n\n**Errand**\n\nSo far so good. " in answer.text
+    assert "> ⚠️ Errand: Errand failed with ValueError: the price is missing" in answer.text
+    assert answer.text.endswith("more")
+    assert [event["data"]["source"]["name"] for event in answer.events if event["type"] == "source"] == [
+        "Almanac"
+    ]
+    assert "Looking at the errand…" in answer.statuses
+    told = str(provider.chats[0].body["messages"][-1])
+    assert '<answer by="Errand">' in told
+    assert "The moon is round [1]." in told
+    assert len(provider.chats) == 2, "the errand's own words need no model"
+
+
+def test_in_a_sequence_the_tools_of_the_chat_are_out_of_reach(webui: OpenWebUI) -> None:
+    answer = webui.chat().ask("!errand roll !coder say: code", ERRAND, tools=toolkit()).good()
+    assert "> ⚠️ Errand cannot use the tools of this chat in a message that calls several." in answer.text
+    assert "(`!errand`)" in answer.text
+    assert "There is no tool 'roll_dice' here" in answer.text
+    assert answer.text.endswith("code")
+    assert not answer.calls
+
+
 def test_whom_nobody_can_vouch_for_reaches_no_agent_by_its_name(webui: OpenWebUI, server: Server) -> None:
     answer = webui.chat().ask("!errand greet", "personas.coder").good()
     assert "cannot be called from here" in answer.text

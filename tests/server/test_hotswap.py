@@ -778,7 +778,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.reply(*self.server.answer(parts.path, parse_qs(parts.query)))
 
     def do_POST(self) -> None:
-        """A model of Open WebUI; it answers as a whole, which counts as a stream of one piece. Or an event."""
+        """A model of Open WebUI; it answers as a whole, as a stream of one piece. Or it takes an event."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path.endswith("/event"):
             assert (self.headers["Authorization"], body["type"]) == (f"Bearer {self.server.key}", "status")

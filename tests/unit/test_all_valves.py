@@ -32,8 +32,8 @@ from agent_mode.observe import logs
 from agent_mode.server import pipeline
 from agent_mode.server.pipeline import HotswapFilter, PersonaManifold
 from agent_mode.store.personas import Keep, PersonaForm
-from agent_mode.valves import HotswapValves, PersonaValves, Valves
 from agent_mode.tools.status_lines import StatusLines
+from agent_mode.valves import HotswapValves, PersonaValves, Valves
 from tests.owui_double import Double
 from tests.provider import KEY, Provider
 from tests.runtimes import settings

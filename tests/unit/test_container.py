@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,30 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 def steps(stage: int | None = None) -> list[tuple[str, str]]:
     """Instruction and arguments of each step; of one stage, counted from 0, or of all."""
     lines = "\n".join(line for line in DOCKERFILE.splitlines() if not line.startswith("#"))
-    found = [tuple(line.split(" ", 1)) for line in lines.replace("\\\n", " ").splitlines() if line]
+    found: list[tuple[str, str]] = []
+    for line in lines.replace("\\\n", " ").splitlines():
+        name, _, rest = line.partition(" ")
+        if name:
+            found.append((name, rest))
     starts = [place for place, (name, _) in enumerate(found) if name == "FROM"] + [len(found)]
-    return found if stage is None else found[starts[stage] : starts[stage + 1]]  # pyright: ignore[reportReturnType]
+    return found if stage is None else found[starts[stage] : starts[stage + 1]]
 
 
 def arguments(name: str) -> list[str]:
     return [rest for step, rest in steps() if step == name]
 
 
+def pairs(lines: Iterable[str]) -> dict[str, str]:
+    """Of lines `NAME=value`."""
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition("=")
+        found[name] = value
+    return found
+
+
 def environment() -> dict[str, str]:
-    return dict(word.partition("=")[::2] for line in arguments("ENV") for word in line.split())
+    return pairs(word for line in arguments("ENV") for word in line.split())
 
 
 def copied() -> list[str]:
@@ -138,7 +152,7 @@ def secrets(tmp_path: Path) -> dict[str, str]:
     script = next(script for script in scripts(text_of("docker.md")) if ".env" in script)
     subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True)
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
-    return dict(line.partition("=")[::2] for line in (tmp_path / ".env").read_text().splitlines())
+    return pairs((tmp_path / ".env").read_text().splitlines())
 
 
 def test_compose_starts_with_the_secrets_of_the_docs(secrets: dict[str, str]) -> None:
@@ -179,7 +193,7 @@ def test_the_services_find_one_another() -> None:
     assert SERVICES["open-webui"]["environment"]["OPENAI_API_BASE_URLS"] == f"http://agent-mode:{port}"
     assert SERVICES["agent-mode"]["environment"]["OPENWEBUI_URL"] == "http://open-webui:8080"
     assert SERVICES["open-webui"]["ports"] == ["127.0.0.1:3000:8080"]
-    assert SERVICES["open-webui"]["image"].endswith(":v0.12.4")
+    assert SERVICES["open-webui"]["image"].endswith(":0.12.4")
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["open-webui"]
     assert SERVICES["agent-mode"]["build"] == "."
 
@@ -258,7 +272,7 @@ def test_the_secret_and_the_variables_are_settings(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-euc", script], env=variables, capture_output=True, text=True, check=True)
     said = done.stdout.splitlines()
     assert said[:4] == ["create", "secret", "generic", container()["envFrom"][0]["secretRef"]["name"]]
-    given = dict(line.removeprefix("--from-literal=").partition("=")[::2] for line in said[4:])
+    given = pairs(line.removeprefix("--from-literal=") for line in said[4:])
     assert set(given) <= settings()
     assert set(given) == {"PIPELINES_API_KEY", "AGENT_MODE_SECRET_KEY", "AGENT_MODE_DATABASE_URL"}
     assert all(len(value) > 20 for value in given.values())

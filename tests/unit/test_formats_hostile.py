@@ -109,7 +109,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def grows_evenly(make: Callable[[int], bytes], filename: str, size: int) -> None:
-    """Four times the file is about four times the work; if it grew as the square, it would be sixteen times."""
+    """Four times the file is about four times the work; growing as the square, it would be sixteen times."""
 
     def work(size: int) -> float:
         data, spent = make(size), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 from agent_mode.agents.budget import Budget
 from agent_mode.agents.definitions import PersonaDefinition
+from agent_mode.agents.delegation import prepare
 from agent_mode.agents.memo import Memo
-from agent_mode.agents.spec import AgentSpec, Task
+from agent_mode.agents.spec import AgentSpec, Caller, Task
 from agent_mode.agents.state import RunState
 from agent_mode.agents.toolbox import OwnTool, own_tool
 from agent_mode.agents.work import Work
 from agent_mode.chat.runtime import Runtime
 from agent_mode.llm import connection as connections
 from agent_mode.valves import AgentValves
+from tests.owui_double import Double
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
 
@@ -77,3 +80,39 @@ async def test_a_tool_that_comes_later_gets_a_name_of_its_own(work: Work) -> Non
     assert all(name.isascii() and "!" not in name for name in added)
     for number, name in enumerate(added):
         assert (await work.tools.call(name, {})).text == f"t{number} {{}}"
+
+
+async def test_where_the_caller_cannot_execute_tools_open_webui_does_as_the_user(
+    tmp_path: Path, provider: Provider
+) -> None:
+    def add(a: int) -> str:
+        return f"{a} and one"
+
+    with Double() as webui:
+        bob = webui.user("bob")
+        webui.share("personas.tool_runner")
+        webui.toolkit("sums", add=add, other=add, readers=[bob])
+        fields = {"openai_api_base_url": provider.base_url, "openai_api_key": KEY}
+        opened = await Runtime.open(settings(tmp_path, openwebui_url=webui.url, **fields), "sk-key")
+        try:
+            webui.model = opened.loopback.reply
+            spec = AgentSpec(
+                "s",
+                "S",
+                "",
+                "persona",
+                PersonaDefinition.model_validate({"instructions": "x"}),
+                AgentValves.model_validate({}),
+                "x",
+            )
+            task = Task([{"role": "user", "content": "Go"}], "Go", tools=(REQUESTED,), relay=False)
+            for caller, names in ((Caller("bob", credential=bob.token), ["add"]), (Caller("bob"), [])):
+                state = RunState("0" * 20, Budget(spec.valves), Memo(None), {})
+                work = await prepare(spec, replace(task, caller=caller), state, opened.services)
+                assert work.tools.names == names
+                for name in names:
+                    assert (await work.tools.call(name, {"a": 2})).text == "2 and one"
+                assert not state.pending
+            assert webui.executed == [("add", {"a": 2}, "bob")]
+        finally:
+            await opened.close()

@@ -11,7 +11,7 @@ from agent_mode.agents import stored
 from agent_mode.agents.types import AgentType
 from agent_mode.prompts import guard
 from agent_mode.store.agents import Agent, AgentForm, AgentVersion
-from agent_mode.store.personas import Persona, PersonaForm
+from agent_mode.store.personas import Persona, PersonaForm, PersonaHead
 from agent_mode.store.run_records import RunRecord, RunState
 from agent_mode.store.versions import Version, label_of
 
@@ -276,7 +276,7 @@ def agent_version(version: AgentVersion) -> dict[str, Any]:
     }
 
 
-def persona(record: Persona, version: int) -> dict[str, Any]:
+def persona(record: Persona | PersonaHead, version: int) -> dict[str, Any]:
     """A persona as a list shows it."""
     return {
         "key": record.key,

@@ -19,7 +19,7 @@ from agent_mode.admin.gate import documents, policy
 from agent_mode.admin.gate.proof import prove
 from agent_mode.admin.gate.slowdown import Slowdown
 from agent_mode.admin.gate.tickets import COOKIE, HOURS, Person, Ticket, Tickets
-from agent_mode.errors import AgentModeError, ConfigurationError, RequestError
+from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools.openwebui import OpenWebUIClient
 
@@ -58,12 +58,17 @@ class House(Protocol):
         """Whom to ask about accounts."""
         ...
 
-    async def pages(self) -> App:
-        """What is behind the gate.
+    async def prepare(self) -> None:
+        """Asked before anything else; after it the gate knows which sessions were ended.
 
         Raises:
             ConfigurationError: there are no pages on this server; with the reason.
+            StoreError: the database failed.
         """
+        ...
+
+    async def pages(self) -> App:
+        """What is behind the gate; made for the first who comes through it."""
         ...
 
     async def note(self, person: Person, action: str, target: str = "", text: str = "") -> None:
@@ -89,13 +94,13 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        ticket = self.tickets.read(_cookie(headers.get("cookie", "")))
         if scope["type"] == "websocket":
-            await self._socket(scope, headers, ticket, receive, send)
+            await self._socket(scope, headers, receive, send)
             return
         nonce = secrets.token_urlsafe(16)
         try:
-            await self._http(scope, headers, ticket, nonce, receive, send)
+            await self._house.prepare()
+            await self._http(scope, headers, self._ticket(headers), nonce, receive, send)
         except AgentModeError as error:
             await _document(
                 send, error.status, nonce, documents.notice(nonce, "Not here", error.message, error.hint)
@@ -105,6 +110,9 @@ class Gate:
         """Ends what is open, so that the pages are made anew."""
         for sends in list(self._sockets.values()):
             await _close_all(sends, 1012)
+
+    def _ticket(self, headers: dict[str, str]) -> Ticket | None:
+        return self.tickets.read(_cookie(headers.get("cookie", "")))
 
     async def _http(
         self,
@@ -116,7 +124,6 @@ class Gate:
         send: Send,
     ) -> None:
         method, path = scope["method"], scope["path"]
-        pages = await self._house.pages()
         if method not in ("GET", "HEAD") and not policy.is_own(headers):
             raise RequestError(
                 "This request did not come from the Agents page itself.",
@@ -137,6 +144,7 @@ class Gate:
             await _redirect(send, f"{PREFIX}/")
         else:
             scope = {**scope, "headers": _kept(scope["headers"]), TICKET: ticket, NONCE: nonce}
+            pages = await self._house.pages()
             await pages(scope, _limited(receive, self._max_body), _with(send, policy.page_headers(nonce)))
 
     async def _ask(self, send: Send, nonce: str, target: str, *, signed_in: bool) -> None:
@@ -206,17 +214,17 @@ class Gate:
             return
         await _redirect(send, f"{SIGN_IN}?next={quote(target, safe='/')}")
 
-    async def _socket(
-        self, scope: Scope, headers: dict[str, str], ticket: Ticket | None, receive: Receive, send: Send
-    ) -> None:
+    async def _socket(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        try:
+            await self._house.prepare()
+        except AgentModeError:
+            await refuse_socket(receive, send)
+            return
+        ticket = self._ticket(headers)
         if ticket is None or not policy.is_own(headers):
             await refuse_socket(receive, send)
             return
-        try:
-            pages = await self._house.pages()
-        except ConfigurationError:
-            await refuse_socket(receive, send)
-            return
+        pages = await self._house.pages()
 
         async def while_it_holds() -> Message:
             # NiceGUI's client speaks every few seconds, so an expired session does not stay for long.

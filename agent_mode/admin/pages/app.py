@@ -21,8 +21,9 @@ from starlette.middleware.gzip import GZipMiddleware
 from agent_mode.admin.backend import Backend
 from agent_mode.admin.gate.gate import NONCE, PREFIX, App
 from agent_mode.admin.pages import visit
+from agent_mode.admin.pages.components import limits
 
-PAGES = ("dashboard", "runs", "run", "records")
+PAGES = ("dashboard", "agents", "agent", "personas", "persona", "runs", "run", "records")
 """The modules of the pages."""
 
 _DOCUMENTED = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
@@ -40,6 +41,7 @@ def make(backend: Backend) -> tuple[App, AbstractAsyncContextManager[Any]]:
     for path in _DOCUMENTED:
         nicegui_app.remove_route(path)
     _add_assets()
+    limits.install()
     outer = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     ui.run_with(
         outer,
@@ -59,9 +61,12 @@ def make(backend: Backend) -> tuple[App, AbstractAsyncContextManager[Any]]:
 
 def _add_assets() -> None:
     folder = files("agent_mode.admin.pages").joinpath("assets")
-    mark = sha256(folder.joinpath("page.css").read_bytes()).hexdigest()[:12]
+    content = b"".join(folder.joinpath(name).read_bytes() for name in ("page.css", "page.js"))
+    mark = sha256(content).hexdigest()[:12]
     nicegui_app.add_static_files(f"/assets/{mark}", str(folder), max_cache_age=31_536_000)
-    ui.add_head_html(f'<link rel="stylesheet" href="{PREFIX}/assets/{mark}/page.css">', shared=True)
+    place = f"{PREFIX}/assets/{mark}"
+    ui.add_head_html(f'<link rel="stylesheet" href="{place}/page.css">', shared=True)
+    ui.add_head_html(f'<script defer src="{place}/page.js"></script>', shared=True)
 
 
 class _Nonces:

@@ -56,7 +56,9 @@ async def runs(visit: Visit) -> None:
             Column("Took", lambda run: words.lasted(run.duration_ms), "number"),
             Column("LLM calls", lambda run: words.count(run.steps), "number", minor=True),
             Column("Tools", lambda run: words.count(len(run.tool_calls)), "number", minor=True),
-            Column("Tokens", lambda run: words.count(tokens(run)) if tokens(run) else "", "number", minor=True),
+            Column(
+                "Tokens", lambda run: words.count(tokens(run)) if tokens(run) else "", "number", minor=True
+            ),
             Column("What went wrong", lambda run: str((run.error or {}).get("code") or "")),
         ],
         noun="run",

@@ -59,7 +59,12 @@ def bars(title: str, values: Mapping[str, float], colour: str = BLUE) -> None:
 
 
 def _chart(title: str, options: dict[str, Any]) -> None:
-    whole = {"animation": False, "textStyle": {"fontFamily": "system-ui, sans-serif"}, "tooltip": {"trigger": "axis", "confine": True}, **options}
+    whole = {
+        "animation": False,
+        "textStyle": {"fontFamily": "system-ui, sans-serif"},
+        "tooltip": {"trigger": "axis", "confine": True},
+        **options,
+    }
     chart = ui.echart(whole, renderer="svg").classes("am-chart")
     chart._props["role"] = "img"
     chart._props["aria-label"] = title

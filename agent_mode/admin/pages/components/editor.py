@@ -21,7 +21,10 @@ from agent_mode.errors import AgentModeError
 class Editor:
     """What a page does with its frame."""
 
-    def __init__(self, mark: ui.label, actions: ui.row, notices: ui.element) -> None:
+    def __init__(
+        self, names: tuple[ui.label, ui.label], mark: ui.label, actions: ui.row, notices: ui.element
+    ) -> None:
+        self._names = names
         self._mark = mark
         self._dirty = False
         self.actions = actions
@@ -33,6 +36,10 @@ class Editor:
     def dirty(self) -> bool:
         """Whether something was changed and not saved."""
         return self._dirty
+
+    def rename(self, title: str, note: str) -> None:
+        """Another title, and another line below it."""
+        self._names[0].text, self._names[1].text = title, note
 
     def touched(self, *_: object) -> None:
         """Something was changed: the browser asks before the page is left."""
@@ -88,13 +95,12 @@ def editor_frame(title: str, *, back: tuple[str, str], note: str = "") -> Iterat
         with ui.element("div").classes("am-heading"):
             link(f"← {back[1]}", back[0])
             with ui.element("h1"):
-                ui.label(title)
-            if note:
-                ui.label(note).classes("am-soft")
+                heading = ui.label(title)
+            below = ui.label(note).classes("am-soft")
         tools = ui.row().classes("am-actions")
     with tools:
         mark = ui.label("").classes("am-soft").props("role=status")
         actions = ui.row().classes("am-actions")
-    editor = Editor(mark, actions, ui.element("div").classes("am-notices"))
+    editor = Editor((heading, below), mark, actions, ui.element("div").classes("am-notices"))
     with ui.element("div").classes("am-fields"):
         yield editor

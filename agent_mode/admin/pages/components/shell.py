@@ -46,6 +46,9 @@ def url(path: str) -> str:
 @contextmanager
 def frame(title: str, path: str, person: Person, *, wide: bool = False) -> Iterator[None]:
     """The page's content goes inside."""
+    slot = ui.context.client.content.parent_slot
+    if slot is not None:
+        slot.parent.props("role=none")  # Quasar's own <main> holds the navigation too
     with _tag("a", "am-skip", href="#main"):
         ui.label("Skip to the content")
     with ui.element("div").classes("am-shell"):

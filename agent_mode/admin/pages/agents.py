@@ -1,0 +1,159 @@
+"""Agents: find one, make one, copy, switch off, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from nicegui import ui
+
+from agent_mode.admin import agents as shared
+from agent_mode.admin.agent_templates import templates
+from agent_mode.admin.pages.components import toast, words
+from agent_mode.admin.pages.components.buttons import button, icon_button, link
+from agent_mode.admin.pages.components.empty import empty
+from agent_mode.admin.pages.components.listing import Choice, Column, Listing, Query
+from agent_mode.admin.pages.components.shell import heading, url
+from agent_mode.admin.pages.page import page
+from agent_mode.admin.pages.visit import Visit
+from agent_mode.agents.types import all_types
+from agent_mode.chat.runtime import KEEP_RUNS_DAYS
+from agent_mode.store.agents import Agent
+from agent_mode.store.run_records import AgentFigures
+
+_STATES = {"on": "Enabled", "off": "Disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    agent: Agent
+    figures: AgentFigures
+    usable: bool
+
+
+@page("/agents", title="Agents", icon="smart_toy", place=20)
+async def agents(visit: Visit) -> None:
+    """The list."""
+    kinds = {name: kind.title for name, kind in sorted(all_types().items())}
+    with ui.element("div").classes("am-editor-head"):
+        heading("Agents", "Each enabled agent is a model in Open WebUI.")
+        with ui.row().classes("am-actions"):
+            button("New agent", kind="main", icon="add", to="/agents/new")
+
+    async def load(query: Query) -> tuple[Sequence[_Row], int]:
+        chosen = query.chosen
+        enabled = {"on": True, "off": False}.get(chosen.get("state", ""))
+        runtime = visit.runtime
+        found, total = await runtime.agent_store.page(
+            query.offset, query.limit, chosen.get("type"), enabled, None, query.q or None
+        )
+        since = datetime.now(UTC) - timedelta(days=KEEP_RUNS_DAYS)
+        figures = await runtime.run_store.figures([agent.id for agent in found], since)
+        return [
+            _Row(
+                agent,
+                figures.get(agent.id, AgentFigures()),
+                not agent.enabled or visit.backend.is_offered(agent.id),
+            )
+            for agent in found
+        ], total
+
+    def name(row: _Row) -> None:
+        ui.label(row.agent.name).classes("am-strong")
+        ui.label(row.agent.id).classes("am-code am-soft")
+
+    def state(row: _Row) -> None:
+        if row.usable:
+            words.state("enabled" if row.agent.enabled else "disabled")
+        else:
+            words.state("failed").text = "not usable"
+
+    def errors(row: _Row) -> str | object:
+        failed = row.figures.failed
+        return link(words.count(failed), f"/runs?q={row.agent.id}&state=failed") if failed else ""
+
+    def actions(row: _Row) -> None:
+        agent = row.agent
+        if agent.enabled:
+            icon_button("toggle_on", f"Disable {agent.name}", lambda: switch(agent, False))
+        else:
+            icon_button("toggle_off", f"Enable {agent.name}", lambda: switch(agent, True))
+        icon_button("content_copy", f"Duplicate {agent.name}", lambda: duplicate(agent))
+        icon_button("delete", f"Delete {agent.name}", lambda: delete(agent))
+
+    async def switch(agent: Agent, enabled: bool) -> None:
+        await shared.patch(visit.backend, agent.id, {"enabled": enabled}, visit.author)
+        visit.record("enabled" if enabled else "disabled", "agent", agent.id)
+        await listing.refresh()
+
+        async def back() -> None:
+            await switch(agent, not enabled)
+
+        toast.done(f"{'Enabled' if enabled else 'Disabled'} {agent.name}.", undo=back)
+
+    async def duplicate(agent: Agent) -> None:
+        made = await shared.copy(visit.backend, agent.id, visit.author)
+        visit.record("created", "agent", made.id, f"copy of {agent.id}")
+        ui.navigate.to(url(f"/agents/{made.id}"))
+
+    async def delete(agent: Agent) -> None:
+        await shared.delete(visit.backend, agent.id, visit.author)
+        visit.record("deleted", "agent", agent.id)
+        await listing.refresh()
+
+        async def back() -> None:
+            await shared.restore(visit.backend, agent.id, visit.author)
+            visit.record("restored", "agent", agent.id)
+            await listing.refresh()
+
+        toast.done(f"Deleted {agent.name}.", undo=back)
+
+    listing = Listing(
+        load,
+        [
+            Column("Agent", name),
+            Column("Type", lambda row: kinds.get(row.agent.agent_type, row.agent.agent_type)),
+            Column("Model", lambda row: model_of(row.agent)),
+            Column("State", state),
+            Column("Last run", lambda row: words.moment(row.figures.last) if row.figures.last else ""),
+            Column("Errors", errors, "number"),
+            Column("Actions", actions, "actions"),
+        ],
+        noun="agent",
+        href=lambda row: f"/agents/{row.agent.id}",
+        search="Search name, id or description",
+        filters=[Choice("type", "Type", kinds), Choice("state", "State", _STATES)],
+        empty=lambda: empty(
+            "No agents yet",
+            "Begin with a template: name it, try it, save it. It is a model in Open WebUI at once.",
+            lambda: button("Make the first one", icon="add", to="/agents/new"),
+            icon="smart_toy",
+        ),
+    )
+    await listing.show()
+
+
+@page("/agents/new", title="New agent")
+async def begin(visit: Visit) -> None:
+    """The templates."""
+    heading("New agent", "Choose what it begins with. All of it can be changed afterwards.")
+    with ui.element("div").classes("am-grid"):
+        for template in templates(allow_code=visit.runtime.settings.allow_custom_python):
+            with ui.element("a").classes("am-card am-choice-card") as card:
+                card._props["href"] = url(f"/agents/new/{template.key}")
+                ui.icon(template.icon).props("aria-hidden=true")
+                with ui.element("h2"):
+                    ui.label(template.title)
+                ui.label(template.text).classes("am-soft")
+    if not visit.runtime.settings.allow_custom_python:
+        ui.label(
+            "Agents with Python code of their own are switched off: AGENT_MODE_ALLOW_CUSTOM_PYTHON=true "
+            "allows them."
+        ).classes("am-soft")
+
+
+def model_of(agent: Agent) -> str:
+    """The model that an agent names; empty: as the server's settings say."""
+    named = agent.definition.get("model") or agent.valves.get("llm_model")
+    return named if isinstance(named, str) else ""

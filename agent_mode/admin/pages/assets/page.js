@@ -1,0 +1,12 @@
+// Where the session has ended, or the server is another one, the page's socket stays closed. Then the page
+// asks whether it may still see anything here, and if not, goes to the sign-in by itself.
+const own = document.currentScript.src;
+setInterval(async () => {
+  if (!window.did_handshake || window.socket?.connected) return;
+  try {
+    const reply = await fetch(own, { cache: "no-store" });
+    if (reply.status === 401) location.reload();
+  } catch {
+    // the server is away; NiceGUI says so and connects again
+  }
+}, 3000);
