@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
+from agent_mode.admin.valves import PipelineInfo, ValveForm
 from agent_mode.chat.runtime import Runtime
 from agent_mode.valves import PersonaValves
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model of this server, as Open WebUI lists it.
+
+    Attributes:
+        id, name, description: as it shows them.
+        kind: a `helper` answers for the others and is kept out of the selector.
+    """
+
+    id: str
+    name: str
+    description: str
+    kind: Literal["persona", "agent", "helper"]
 
 
 class Backend(Protocol):
@@ -35,4 +53,44 @@ class Backend(Protocol):
 
     def is_offered(self, agent_id: str) -> bool:
         """Whether the agent of the store with this id is a model now."""
+        ...
+
+    @property
+    def connection_key(self) -> str:
+        """The key that Open WebUI's connection to this server needs."""
+        ...
+
+    def models(self) -> list[OfferedModel]:
+        """The models of ours."""
+        ...
+
+    def pipelines(self) -> list[PipelineInfo]:
+        """Every pipeline on this server, those of others as well."""
+        ...
+
+    def valve_form(self, pipeline_id: str) -> ValveForm:
+        """The valves of one pipeline.
+
+        Raises:
+            RequestError: there is no such pipeline.
+            ConfigurationError: it has no valves, or none that a form can show.
+        """
+        ...
+
+    async def save_valve_form(
+        self, pipeline_id: str, entered: Mapping[str, Any], author: str, seen: str | None
+    ) -> ValveForm:
+        """Saves a form as Open WebUI's Pipelines tab does; returns it as it is then.
+
+        Args:
+            pipeline_id: which pipeline.
+            entered: by name; what is left out becomes as by default, a mask keeps its secret.
+            author: for the history of an agent.
+            seen: mark of the form that the author has seen; None: overwrite whatever there is.
+
+        Raises:
+            DefinitionError: values are wrong; nothing was changed.
+            StoreError: somebody else was faster (`stale_version`), or the store failed.
+            ConfigurationError: the pipeline cannot be saved, or failed with its new valves.
+        """
         ...

@@ -1,6 +1,6 @@
 """The engine of personas with tools: a lean loop over the provider's raw stream.
 
-It costs a thirtieth of the CPU that an agent framework takes for the same (benchmarks/agents.py).
+It costs a tenth of the CPU that an agent framework takes for the same, or less (benchmarks/agents.py).
 """
 
 from __future__ import annotations

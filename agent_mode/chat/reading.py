@@ -14,7 +14,7 @@ from agent_mode.chat.commands import Grammar, Parsed, parse
 from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.switching import Detection, Memory, detect_agent_switch
+from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, never_answered
 from agent_mode.chat.turn import TurnContext, User
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.sessions import STRANGER, Answer
@@ -129,6 +129,8 @@ async def recall(runtime: Runtime, context: TurnContext, asked: str, own: Own) -
         mine = mine or replace(_PLAIN, agent=asked, ui_agent=asked)
         return Memory(await sessions.answer(context.parent_id), mine)
     parent = await sessions.answer(context.parent_id)
+    if parent is None and never_answered(own.messages):
+        return Memory(session=await sessions.session(context.chat_id))
     sibling = None
     if parent is not None and parent.ui_agent != asked and parent.user_message_id:
         sibling = await sessions.sibling(parent.user_message_id, asked)

@@ -100,12 +100,13 @@ def detect_agent_switch(
         users = [message for message in messages if message.get("role") == "user"]
         said = parse(message_text(users[-1]), grammar) if users else Parsed("")
     answered = any(message.get("role") == "assistant" for message in _before_last_user(messages))
-    if branch_known:
+    by_record = branch_known and not (memory.parent is None and never_answered(messages))
+    if by_record:
         base, previous, reason = _by_record(memory, requested, answered)
         since = 0
     else:
         base, previous, reason, since = _by_transcript(messages, requested, grammar, memory.session)
-    if branch_known and not any(command.kind == "bind" for command in said.commands):
+    if by_record and not any(command.kind == "bind" for command in said.commands):
         parent = memory.parent
         if parent is not None and parent.ui_agent != requested and memory.sibling is None:
             bound = None  # a freshly picked model, which was not there when personas were assigned
@@ -144,6 +145,15 @@ def bindings(messages: Sequence[dict[str, Any]], grammar: Grammar) -> dict[int, 
     return bound
 
 
+def never_answered(messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether the message before this one got no answer: the turn failed before it reached us.
+
+    No answer of ours is known there then, although it is still our chat.
+    """
+    before = [message for message in _before_last_user(messages) if message.get("role") != "system"]
+    return bool(before) and before[-1].get("role") == "user"
+
+
 def _obey(said: Parsed, base: str, requested: str) -> str:
     command = said.switch
     if command is None:
@@ -175,19 +185,32 @@ def _by_record(memory: Memory, requested: str, answered: bool) -> tuple[str, str
 def _by_transcript(
     messages: Sequence[dict[str, Any]], requested: str, grammar: Grammar, session: Session | None
 ) -> tuple[str, str, Reason, int]:
-    earlier = [m for m in _before_last_user(messages) if m.get("role") == "user"]
+    before = _before_last_user(messages)
+    earlier = [
+        (message, _is_answered(before[i + 1 :])) for i, message in enumerate(before) if _is_users(message)
+    ]
     if session is not None and session.ui_agent != requested:
         return requested, session.active_agent, "active_agent_mismatch", len(earlier)
     since = session.ui_since if session is not None else 0
     sticky = voice = requested
-    for message in earlier[since:]:
+    for message, heard in earlier[since:]:
         text = message_text(message)
         parsed = parse(text, grammar) if grammar.prefix in text else Parsed(text)
         sticky = _obey(parsed, sticky, requested)
         # A lone command was answered by us, in nobody's voice.
-        if parsed.text or not parsed.commands or has_attachment(message):
+        if heard and (parsed.text or not parsed.commands or has_attachment(message)):
             voice = sticky
     return sticky, voice, "history_detected", since
+
+
+def _is_users(message: dict[str, Any]) -> bool:
+    return message.get("role") == "user"
+
+
+def _is_answered(following: Sequence[dict[str, Any]]) -> bool:
+    """Whether somebody spoke before the user did again."""
+    speakers = (m.get("role") for m in following if m.get("role") in ("user", "assistant"))
+    return next(speakers, None) == "assistant"
 
 
 def _before_last_user(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

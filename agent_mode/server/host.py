@@ -7,17 +7,20 @@ last one that stops closes it, so that a reload leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio.to_thread
 
 from agent_mode import __version__
+from agent_mode.admin.backend import OfferedModel
+from agent_mode.admin.valves import PipelineInfo, ValveForm
 from agent_mode.chat import browser
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import ConfigurationError
 from agent_mode.observe import logs
-from agent_mode.server import upstream
+from agent_mode.server import offered, pipeline_valves, upstream
 from agent_mode.server.admin_page import AdminPage
 from agent_mode.server.layer import Layer
 from agent_mode.settings import Settings, get_settings
@@ -131,6 +134,29 @@ class Host:
     def is_offered(self, agent_id: str) -> bool:
         """Whether the agent of the store with this id is a model now."""
         return self._agents is not None and self._agents.offers(agent_id)
+
+    @property
+    def connection_key(self) -> str:
+        """The key that Open WebUI's connection to this server needs."""
+        return upstream.api_key()
+
+    def models(self) -> list[OfferedModel]:
+        """The models of ours, as Open WebUI lists them."""
+        return offered.models()
+
+    def pipelines(self) -> list[PipelineInfo]:
+        """Every pipeline on this server, those of others as well."""
+        return pipeline_valves.all_pipelines()
+
+    def valve_form(self, pipeline_id: str) -> ValveForm:
+        """The valves of one pipeline."""
+        return pipeline_valves.form_of(pipeline_id)
+
+    async def save_valve_form(
+        self, pipeline_id: str, entered: Mapping[str, Any], author: str, seen: str | None
+    ) -> ValveForm:
+        """Saves valves as Open WebUI's Pipelines tab does."""
+        return await pipeline_valves.save(pipeline_id, entered, author, seen)
 
     @property
     def valves(self) -> PersonaValves:

@@ -44,8 +44,12 @@ class KeptPipeline(NativePipeline):
     """A pipeline without a file: what Open WebUI's Pipelines tab changes of it goes to the store."""
 
     @abstractmethod
-    async def save_valves(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    async def save_valves(self, values: Mapping[str, Any], author: str | None = None) -> dict[str, Any]:
         """Saves the form and returns the valves as the form shows them.
+
+        Args:
+            values: what is not named gets its default.
+            author: for the history; None: somebody in Open WebUI.
 
         Raises:
             AgentModeError: they could not be saved.

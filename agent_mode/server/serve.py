@@ -123,6 +123,7 @@ def welcome(settings: Settings, key: str, folder: Path) -> str:
   http://host.docker.internal:{settings.port} as the URL.
 
   In the browser, with the same key: http://{shown}:{settings.port}/admin
+
   Answers come from {source}.
 """
 

@@ -56,9 +56,9 @@ class StoredAgentPipeline(AgentPipeline, KeptPipeline):
         tags = [{"name": tag} for tag in self.record.tags]
         return {**extras, "tags": [*extras["tags"], *tags]}
 
-    async def save_valves(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    async def save_valves(self, values: Mapping[str, Any], author: str | None = None) -> dict[str, Any]:
         runtime = host.runtime
-        saved = await stored.save_valves(runtime.agent_store, self.id, values, AUTHOR)
+        saved = await stored.save_valves(runtime.agent_store, self.id, values, author or AUTHOR)
         await host.sync_agents()
         parts, _ = stored.read(content(saved), allow_code=True, strict=False)
         return (parts.valves if parts else self.valves).model_dump(mode="json")

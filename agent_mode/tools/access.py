@@ -20,13 +20,16 @@ TIMEOUT_SECONDS = 3.0
 _MEMORY = 10_000
 _MANY = 3
 """From how many models on all are asked for at once."""
+_WITHHELD = object()
+"""In place of a record that Open WebUI does not show."""
 
 
 class Access:
     """May a user use a model? Asked with a service key, believed for a minute.
 
     Open WebUI has no single call for it. Its rule: admins; the model's owner; a read grant for the user, for
-    everyone, or for one of the user's groups; and the same for the model it is built on.
+    everyone, or for one of the user's groups; and the same for the model it is built on. Versions before 0.8
+    keep the grants in another form, `access_control`, and answer 401 where there is no record.
 
     Args:
         url: Open WebUI's address; None: nobody to ask.
@@ -93,13 +96,18 @@ class Access:
         self._silent_until = time.monotonic() + SILENT_SECONDS
         log.warning("Open WebUI did not say who may use what", reason=type(error).__name__, model=model)
 
+    def forget(self) -> None:
+        """Believe nothing any more: access was just changed."""
+        self._known.clear()
+        self._silent_until = 0.0
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def _ask(self, user_id: str, model: str, above: frozenset[str] = frozenset()) -> bool:
-        record = await self._get("/api/v1/models/model", {"id": model})
+        record = await self._record(model)
         if not isinstance(record, dict) or record.get("is_active") is False:
             return False  # without a record a model is the admins' alone
         if not _open(record, user_id, await self._groups(user_id)):
@@ -109,6 +117,26 @@ class Access:
             return True
         above |= {model}  # nothing keeps an admin from building two models on one another
         return base not in above and await self._ask(user_id, base, above)
+
+    async def _record(self, model: str) -> Any:
+        """The model's record; None if there is none.
+
+        Raises:
+            aiohttp.ClientError: Open WebUI does not say, or the key is not an admin's.
+        """
+        try:
+            record = await self._get("/api/v1/models/model", {"id": model})
+        except aiohttp.ClientResponseError as error:
+            if error.status not in (401, 403):
+                raise
+            record = _WITHHELD
+        if record is not _WITHHELD:
+            return record
+        # Old versions say 401 of what is not there, and any may keep a record from admins. The list, which
+        # only admins get, holds all models of connections.
+        listed = await self._get("/api/v1/models/base", {})
+        found = listed if isinstance(listed, list) else []
+        return next((entry for entry in found if isinstance(entry, dict) and entry.get("id") == model), None)
 
     async def _groups(self, user_id: str) -> set[str]:
         groups = await self._get(f"/api/v1/users/{user_id}/groups", {"include_inherited": "true"})
@@ -129,14 +157,32 @@ class Access:
             if response.status == 404:
                 return None  # no record
             response.raise_for_status()
-            return await response.json()
+            answer = await response.json()
+            return _WITHHELD if answer is None else answer
 
 
 def _open(record: Any, user_id: str, groups: set[str]) -> bool:
     """Whether a model's record lets the user in; the model below it is another question."""
     if not isinstance(record, dict) or record.get("is_active") is False:
         return False
-    return record.get("user_id") == user_id or _granted(record.get("access_grants"), user_id, groups)
+    if record.get("user_id") == user_id:
+        return True
+    if "access_grants" not in record and "access_control" in record:
+        return _controlled(record["access_control"], user_id, groups)
+    return _granted(record.get("access_grants"), user_id, groups)
+
+
+def _controlled(control: Any, user_id: str, groups: set[str]) -> bool:
+    """As versions before 0.8 have it: null is for everyone, an empty object for nobody."""
+    if control is None:
+        return True
+    read = control.get("read") if isinstance(control, dict) else None
+    if not isinstance(read, dict):
+        return False
+    users, members = (read.get(name) for name in ("user_ids", "group_ids"))
+    return (isinstance(users, list) and user_id in users) or (
+        isinstance(members, list) and any(group in members for group in groups)
+    )
 
 
 def _granted(grants: Any, user_id: str, groups: set[str]) -> bool:

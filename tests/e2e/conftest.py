@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: a real Open WebUI in a real browser; `./test.sh e2e` brings what they need.
+"""Fixtures of the end-to-end tests: a real Open WebUI in a real browser; `./test.sh e2e` brings all of it.
 
 A test that fails leaves pictures of its windows, their consoles and the logs of all servers in
 `.cache/e2e-failures/<name of the test>`.
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FAILURES = ROOT / ".cache" / "e2e-failures"
 
+PICTURES = "test_screenshots.py"
+
 NEEDED = {
     "AGENT_MODE_TEST_PYTHON": stands.OURS.python,
     "AGENT_MODE_STOCK_PYTHON": stands.STOCK.python,
@@ -43,6 +45,15 @@ OpenAdmin = Callable[..., AdminPage]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", action="store_true", help="take the pictures of docs/images anew")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--screenshots` the pictures alone are taken, and else never."""
+    wanted = bool(config.getoption("--screenshots"))
+    here = Path(__file__).parent
+    left_out = [item for item in items if item.path.parent == here and (item.path.name == PICTURES) != wanted]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")

@@ -172,6 +172,62 @@ async def test_odd_records_open_nothing(webui: OpenWebUI, access: Access, record
     assert await access.may_use("ann", MODEL) is False
 
 
+# Versions before 0.8: rights in `access_control`, 401 where there is no record
+
+
+@pytest.mark.parametrize(
+    ("control", "allowed"),
+    [
+        (None, True),
+        ({}, False),
+        ({"read": {"user_ids": ["ann"], "group_ids": []}}, True),
+        ({"read": {"user_ids": ["bob"], "group_ids": ["g1"]}}, True),
+        ({"read": {"group_ids": ["g1"]}}, True),
+        ({"read": {"user_ids": ["bob"], "group_ids": ["g2"]}}, False),
+        ({"write": {"user_ids": ["ann"], "group_ids": ["g1"]}}, False),
+        ({"read": {"user_ids": "ann", "group_ids": {"g1": 1}}}, False),
+        ({"read": None}, False),
+        ("everyone", False),
+        ([], False),
+    ],
+    ids=str,
+)
+async def test_the_rights_of_old_versions(
+    webui: OpenWebUI, access: Access, control: Any, allowed: bool
+) -> None:
+    record = {"user_id": "owner", "base_model_id": None, "is_active": True, "access_control": control}
+    webui.models = {MODEL: record, "b": {**record, "user_id": "ann"}, "c": {**record, "is_active": False}}
+    webui.groups = {"ann": [{"id": "g1"}]}
+
+    assert await access.may_use("ann", MODEL) is allowed
+    access.forget()
+    await access.learn("ann", (MODEL, "b", "c"))
+    asked = len(webui.asked)
+
+    assert [await access.may_use("ann", model) for model in (MODEL, "b", "c")] == [allowed, True, False]
+    assert len(webui.asked) == asked
+
+
+async def test_new_rights_go_before_old_ones(webui: OpenWebUI, access: Access) -> None:
+    """A version that knows both judges by the grants alone."""
+    webui.grant("user", "bob", access_control=None)
+
+    assert await access.may_use("ann", MODEL) is False
+
+
+@pytest.mark.parametrize("withheld", [web.Response(status=401), web.json_response(None)], ids=["401", "null"])
+async def test_what_is_withheld_is_looked_up_in_the_admins_list(
+    webui: OpenWebUI, access: Access, withheld: web.Response
+) -> None:
+    """Old versions answer 401 of a model without a record, and null of one that they keep from the asker."""
+    webui.replies = {"models/model": withheld}
+    webui.grant("user", "ann", model="shared")
+
+    assert await access.may_use("ann", "shared") is True
+    assert await access.may_use("bob", "shared") is False
+    assert await access.may_use("ann", "never shared") is False
+
+
 # What is believed
 
 
@@ -250,7 +306,7 @@ async def test_no_answer_is_none_and_asked_for_again(
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_key_that_may_not_ask_opens_nothing(webui: OpenWebUI, access: Access, status: int) -> None:
     webui.grant()
-    webui.replies = {"models/model": web.Response(status=status)}
+    webui.replies = {"api/v1/models/": web.Response(status=status)}
 
     assert await access.may_use("ann", MODEL) is None  # not that the user may not: nobody could be asked
 

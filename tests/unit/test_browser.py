@@ -139,7 +139,7 @@ def test_prompts_models_and_hashes_stay_here() -> None:
 
 
 def test_nothing_comes_from_outside() -> None:
-    html = page([], prefix="!", embedded=True)
+    html = re.sub(r"'sha256-[^']+'", "", page([], prefix="!", embedded=True))
     assert not re.search(r"//[a-z0-9]|url\(|@import|<link|\ssrc=|\shref=|\saction=", html, re.IGNORECASE)
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", html

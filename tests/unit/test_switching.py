@@ -167,6 +167,34 @@ def test_edit_forgets_what_happened_on_the_other_branch() -> None:
     assert (found.is_switch, found.current) == (False, "coder")
 
 
+@pytest.mark.parametrize(
+    ("lost", "said", "requested", "session", "current", "previous"),
+    [
+        ("more", "go on", "coder", chat("writer", "coder"), "writer", "writer"),
+        ("more", "!teacher go on", "coder", chat("writer", "coder"), "teacher", "writer"),
+        ("more", "go on", "teacher", chat("writer", "coder"), "teacher", "writer"),
+        # A command of the lost turn holds, but nobody has spoken by it yet.
+        ("!teacher more", "go on", "coder", chat("writer", "coder"), "teacher", "writer"),
+        ("!reset more", "go on", "coder", chat("writer", "coder"), "coder", "writer"),
+        # The store was lost too.
+        ("more", "go on", "coder", None, "writer", "writer"),
+    ],
+)
+def test_after_a_turn_that_never_reached_us(
+    lost: str, said: str, requested: str, session: Session | None, current: str, previous: str
+) -> None:
+    """Our server was away: Open WebUI keeps the message, without an answer that we would know."""
+    messages = [*dialogue("!writer hi", "hello", lost), *dialogue(said)]
+    memory = Memory(session=session)
+    found = detect_agent_switch(messages, requested, GRAMMAR, memory=memory, branch_known=True)
+    assert (found.current, found.previous, found.is_switch) == (current, previous, current != previous)
+
+
+def test_after_a_first_turn_that_never_reached_us() -> None:
+    messages = [*dialogue("!writer hi"), *dialogue("anybody there?")]
+    assert detect_agent_switch(messages, "coder", GRAMMAR, branch_known=True) == Detection(False, "writer")
+
+
 def test_edit_of_the_first_message() -> None:
     memory = Memory(session=chat("writer", "coder"))
     found = detect_agent_switch(dialogue("hi"), "coder", GRAMMAR, memory=memory, branch_known=True)

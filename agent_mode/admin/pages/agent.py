@@ -61,7 +61,7 @@ async def _draw_deleted(visit: Visit, agent_id: str) -> None:
     async def restore() -> None:
         await shared.restore(visit.backend, agent_id, visit.author)
         visit.record("restored", "agent", agent_id)
-        ui.navigate.to(url(f"/agents/{agent_id}"))
+        ui.navigate.to(f"/agents/{agent_id}")
 
     empty(
         f"{agent_id} was deleted by {versions[0].author}",
@@ -223,9 +223,10 @@ class _Page:
         rest = self._fields.form.show(problems)
         if not problems:
             return
-        with self._editor.notices, banner(title, _counted(problems, rest), tone="error"):
-            if rest or self._tabs.value != "Fields":
-                problem_list(rest if self._tabs.value == "Fields" else problems)
+        hint = "What is wrong stands beside the fields, too." if len(rest) < len(problems) else ""
+        with self._editor.notices, banner(title, hint, tone="error"):
+            problem_list(problems)
+        ui.run_javascript("window.scrollTo({top: 0})")
 
     async def _check(self) -> None:
         """Says all that is wrong, and what is odd."""
@@ -347,7 +348,7 @@ class _Page:
         await shared.delete(self._visit.backend, record.id, self._visit.author)
         self._visit.record("deleted", "agent", record.id)
         self._editor.saved()
-        ui.navigate.to(url(f"/agents/{record.id}"))
+        ui.navigate.to(f"/agents/{record.id}")
 
 
 def _draw_differences(mine: Agent, theirs: Agent, newest: AgentVersion, draft: dict[str, Any]) -> None:
@@ -376,14 +377,3 @@ def _text(values: dict[str, Any]) -> str:
 def _dumped(values: dict[str, Any]) -> str:
     ordered = {name: values[name] for name in EMPTY if name in values} | values
     return json.dumps(ordered, indent=2, ensure_ascii=False)
-
-
-def _counted(problems: list[Problem], rest: list[Problem]) -> str:
-    if len(rest) == len(problems):
-        return ""
-    beside = len(problems) - len(rest)
-    return (
-        "What is wrong stands beside the field."
-        if beside == 1
-        else f"{beside} things stand beside their fields."
-    )

@@ -132,9 +132,7 @@ class Fields:
         with ui.element("section").classes("am-card am-fields"):
             with ui.element("div").classes("am-pair"):
                 name = self.form.text(values, _named(known["name"], "Name", "As people see it."), "name")
-                own = self.form.text(
-                    values, _named(known["id"], "Id", "The model's id. It stays."), "id"
-                )
+                own = self.form.text(values, _named(known["id"], "Id", "The model's id. It stays."), "id")
             if fixed_id:
                 own.disable()
             elif not values.get("id"):

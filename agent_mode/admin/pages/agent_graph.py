@@ -10,8 +10,6 @@ from nicegui import ui
 
 from agent_mode.admin.pages.components.charts import BLUE, GREY
 
-_LONGEST = 24
-
 
 def hand_overs(definition: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
     """The names of the sub-agents, who begins as the first, and who may hand over to whom. Pure.
@@ -63,8 +61,7 @@ def draw_graph(definition: Mapping[str, Any]) -> None:
     nodes = [
         {
             "name": name,
-            "x": column * 220,
-            "y": (place - (len(row) - 1) / 2) * 70,
+            "value": [column, (len(row) - 1) / 2 - place],
             "itemStyle": {"color": BLUE if name == names[0] else GREY},
         }
         for column, row in enumerate(rows)
@@ -74,33 +71,42 @@ def draw_graph(definition: Mapping[str, Any]) -> None:
         {
             "source": source,
             "target": target,
-            "lineStyle": {"curveness": 0.18 if (target, source) in edges else 0},
+            "lineStyle": {"curveness": 0.2 if (target, source) in edges else 0},
         }
         for source, target in edges
     ]
+    tallest = max(len(row) for row in rows)
+    high = (tallest - 1) / 2 + 0.5
+    series = {
+        "type": "graph",
+        "coordinateSystem": "cartesian2d",
+        "data": nodes,
+        "links": links,
+        "silent": True,
+        "symbolSize": 20,
+        "edgeSymbol": ["none", "arrow"],
+        "edgeSymbolSize": 9,
+        "lineStyle": {"color": GREY, "width": 1.5, "opacity": 1},
+        "label": {
+            "show": True,
+            "position": "bottom",
+            "width": 130,
+            "overflow": "truncate",
+            "formatter": "{b}",
+        },
+    }
+    axis = {"type": "value", "show": False}
     chart = ui.echart(
         {
             "animation": False,
-            "series": [
-                {
-                    "type": "graph",
-                    "layout": "none",
-                    "data": nodes,
-                    "links": links,
-                    "symbolSize": 22,
-                    "edgeSymbol": ["none", "arrow"],
-                    "edgeSymbolSize": 8,
-                    "lineStyle": {"color": GREY, "width": 1.5},
-                    "label": {"show": True, "position": "bottom", "width": 150, "overflow": "truncate"},
-                    "left": 70,
-                    "right": 70,
-                    "top": 30,
-                    "bottom": 40,
-                }
-            ],
+            "xAxis": {**axis, "min": -0.4, "max": max(len(rows) - 1, 1) + 0.4},
+            "yAxis": {**axis, "min": -high, "max": high},
+            "grid": {"left": 8, "right": 8, "top": 8, "bottom": 24},
+            "series": [series],
         },
         renderer="svg",
     ).classes("am-chart")
+    chart._style["height"] = f"{max(8, 4 * tallest + 3)}rem"
     chart._props["role"] = "img"
     chart._props["aria-label"] = "Who hands over to whom"
     with ui.element("ul").classes("am-soft am-plain"):

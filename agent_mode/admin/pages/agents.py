@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -59,66 +59,17 @@ async def agents(visit: Visit) -> None:
             for agent in found
         ], total
 
-    def name(row: _Row) -> None:
-        ui.label(row.agent.name).classes("am-strong")
-        ui.label(row.agent.id).classes("am-code am-soft")
-
-    def state(row: _Row) -> None:
-        if row.usable:
-            words.state("enabled" if row.agent.enabled else "disabled")
-        else:
-            words.state("failed").text = "not usable"
-
-    def errors(row: _Row) -> str | object:
-        failed = row.figures.failed
-        return link(words.count(failed), f"/runs?q={row.agent.id}&state=failed") if failed else ""
-
-    def actions(row: _Row) -> None:
-        agent = row.agent
-        if agent.enabled:
-            icon_button("toggle_on", f"Disable {agent.name}", lambda: switch(agent, False))
-        else:
-            icon_button("toggle_off", f"Enable {agent.name}", lambda: switch(agent, True))
-        icon_button("content_copy", f"Duplicate {agent.name}", lambda: duplicate(agent))
-        icon_button("delete", f"Delete {agent.name}", lambda: delete(agent))
-
-    async def switch(agent: Agent, enabled: bool) -> None:
-        await shared.patch(visit.backend, agent.id, {"enabled": enabled}, visit.author)
-        visit.record("enabled" if enabled else "disabled", "agent", agent.id)
-        await listing.refresh()
-
-        async def back() -> None:
-            await switch(agent, not enabled)
-
-        toast.done(f"{'Enabled' if enabled else 'Disabled'} {agent.name}.", undo=back)
-
-    async def duplicate(agent: Agent) -> None:
-        made = await shared.copy(visit.backend, agent.id, visit.author)
-        visit.record("created", "agent", made.id, f"copy of {agent.id}")
-        ui.navigate.to(url(f"/agents/{made.id}"))
-
-    async def delete(agent: Agent) -> None:
-        await shared.delete(visit.backend, agent.id, visit.author)
-        visit.record("deleted", "agent", agent.id)
-        await listing.refresh()
-
-        async def back() -> None:
-            await shared.restore(visit.backend, agent.id, visit.author)
-            visit.record("restored", "agent", agent.id)
-            await listing.refresh()
-
-        toast.done(f"Deleted {agent.name}.", undo=back)
-
+    hands = _Hands(visit)
     listing = Listing(
         load,
         [
-            Column("Agent", name),
+            Column("Agent", _draw_name),
             Column("Type", lambda row: kinds.get(row.agent.agent_type, row.agent.agent_type)),
             Column("Model", lambda row: model_of(row.agent)),
-            Column("State", state),
+            Column("State", _draw_state),
             Column("Last run", lambda row: words.moment(row.figures.last) if row.figures.last else ""),
-            Column("Errors", errors, "number"),
-            Column("Actions", actions, "actions"),
+            Column("Errors", _draw_errors, "number"),
+            Column("Actions", hands.draw, "actions"),
         ],
         noun="agent",
         href=lambda row: f"/agents/{row.agent.id}",
@@ -131,6 +82,7 @@ async def agents(visit: Visit) -> None:
             icon="smart_toy",
         ),
     )
+    hands.refresh = listing.refresh
     await listing.show()
 
 
@@ -151,6 +103,69 @@ async def begin(visit: Visit) -> None:
             "Agents with Python code of their own are switched off: AGENT_MODE_ALLOW_CUSTOM_PYTHON=true "
             "allows them."
         ).classes("am-soft")
+
+
+class _Hands:
+    """What can be done with an agent of the list.
+
+    Args:
+        visit: who does it.
+
+    Attributes:
+        refresh: shows what became of it.
+    """
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self.refresh: Callable[[], Awaitable[None]]
+
+    def draw(self, row: _Row) -> None:
+        agent = row.agent
+        icon, verb = ("toggle_on", "Disable") if agent.enabled else ("toggle_off", "Enable")
+        icon_button(icon, f"{verb} {agent.name}", lambda: self._switch(agent, not agent.enabled))
+        icon_button("content_copy", f"Duplicate {agent.name}", lambda: self._duplicate(agent))
+        icon_button("delete", f"Delete {agent.name}", lambda: self._delete(agent))
+
+    async def _switch(self, agent: Agent, enabled: bool) -> None:
+        word = "enabled" if enabled else "disabled"
+        await shared.patch(self._visit.backend, agent.id, {"enabled": enabled}, self._visit.author)
+        self._visit.record(word, "agent", agent.id)
+        await self.refresh()
+        toast.done(f"{word.capitalize()} {agent.name}.", undo=lambda: self._switch(agent, not enabled))
+
+    async def _duplicate(self, agent: Agent) -> None:
+        made = await shared.copy(self._visit.backend, agent.id, self._visit.author)
+        self._visit.record("created", "agent", made.id, f"copy of {agent.id}")
+        ui.navigate.to(f"/agents/{made.id}")
+
+    async def _delete(self, agent: Agent) -> None:
+        await shared.delete(self._visit.backend, agent.id, self._visit.author)
+        self._visit.record("deleted", "agent", agent.id)
+        await self.refresh()
+
+        async def back() -> None:
+            await shared.restore(self._visit.backend, agent.id, self._visit.author)
+            self._visit.record("restored", "agent", agent.id)
+            await self.refresh()
+
+        toast.done(f"Deleted {agent.name}.", undo=back)
+
+
+def _draw_name(row: _Row) -> None:
+    ui.label(row.agent.name).classes("am-strong")
+    ui.label(row.agent.id).classes("am-code am-soft")
+
+
+def _draw_state(row: _Row) -> None:
+    if row.usable:
+        words.state("enabled" if row.agent.enabled else "disabled")
+    else:
+        words.state("failed").text = "not usable"
+
+
+def _draw_errors(row: _Row) -> str | object:
+    failed = row.figures.failed
+    return link(words.count(failed), f"/runs?q={row.agent.id}&state=failed") if failed else ""
 
 
 def model_of(agent: Agent) -> str:

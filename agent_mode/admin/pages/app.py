@@ -23,7 +23,21 @@ from agent_mode.admin.gate.gate import NONCE, PREFIX, App
 from agent_mode.admin.pages import visit
 from agent_mode.admin.pages.components import limits
 
-PAGES = ("dashboard", "agents", "agent", "personas", "persona", "runs", "run", "records")
+PAGES = (
+    "dashboard",
+    "agents",
+    "agent",
+    "personas",
+    "persona",
+    "persona_import",
+    "persona_backups",
+    "strategies",
+    "strategy_file",
+    "runs",
+    "run",
+    "records",
+    "valves",
+)
 """The modules of the pages."""
 
 _DOCUMENTED = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")

@@ -40,6 +40,7 @@ async def personas(visit: Visit) -> None:
     listing = Cards(
         load,
         lambda persona: card(visit, persona, listing.refresh),
+        lambda persona: persona.category,
         noun="persona",
         search="Search key, name or description",
         filters=[

@@ -10,3 +10,11 @@ setInterval(async () => {
     // the server is away; NiceGUI says so and connects again
   }
 }, 3000);
+
+// On a phone the navigation scrolls sideways; the current page is to be seen in it.
+const search = setInterval(() => {
+  const here = document.querySelector(".am-nav .am-here");
+  if (!here) return;
+  clearInterval(search);
+  here.scrollIntoView({ inline: "center", block: "nearest" });
+}, 100);

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from nicegui import ui
+from nicegui import helpers, ui
+from nicegui.events import ClickEventArguments
 
 from agent_mode.admin.pages.components.shell import url
 
@@ -29,9 +31,9 @@ def button(
         icon: name of a Material icon.
         to: a page to go to in place of `on_click`, such as `/agents/new`.
     """
-    made = ui.button(text, on_click=on_click, color=None).props("no-caps unelevated")
+    made = ui.button(text, on_click=_lasting(on_click), color=None).props("no-caps unelevated")
     if to is not None:
-        made.on_click(lambda: ui.navigate.to(url(to)))
+        made.on_click(lambda: ui.navigate.to(to))
     if icon:
         made.props(f"icon={icon}")
     return made.classes(f"am-button am-button--{kind}")
@@ -39,7 +41,7 @@ def button(
 
 def icon_button(icon: str, label: str, on_click: Callable[..., Awaitable[Any] | Any]) -> ui.button:
     """A button that shows an icon alone; `label` is what it does, for tooltip and screen readers."""
-    made = ui.button(on_click=on_click, color=None).props(f"flat round dense icon={icon}")
+    made = ui.button(on_click=_lasting(on_click), color=None).props(f"flat round dense icon={icon}")
     made._props["aria-label"] = label
     with made:
         ui.tooltip(label)
@@ -53,3 +55,19 @@ def link(text: str, to: str) -> ui.element:
     with made:
         ui.label(text)
     return made
+
+
+def _lasting(on_click: Callable[..., Awaitable[Any] | Any] | None) -> Callable[..., Awaitable[None]] | None:
+    """The handler, which may take away its own button, and go on: what it draws has a place all the same."""
+    if on_click is None:
+        return None
+    layout = ui.context.client.layout
+    expected = helpers.expects_arguments(on_click)
+
+    async def run(event: ClickEventArguments) -> None:
+        with layout:
+            result = on_click(event) if expected else on_click()
+            if inspect.isawaitable(result):
+                await result
+
+    return run

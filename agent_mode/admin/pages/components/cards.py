@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
 from typing import Any, TypeVar
 
 from nicegui import ui
@@ -18,6 +19,7 @@ class Cards(Listing[T]):
     Args:
         load: as of `Listing`.
         draw: draws one item inside its card.
+        group: what an item belongs to; a heading stands wherever that changes.
         more: further arguments of `Listing`.
     """
 
@@ -25,12 +27,14 @@ class Cards(Listing[T]):
         self,
         load: Callable[[Query], Awaitable[tuple[Sequence[T], int]]],
         draw: Callable[[T], object],
+        group: Callable[[T], str],
         *,
         noun: str,
         **more: Any,
     ) -> None:
         super().__init__(load, [], noun=noun, **more)
         self._draw_card = draw
+        self._group = group
 
     @property
     def query(self) -> Query:
@@ -41,8 +45,11 @@ class Cards(Listing[T]):
         if not total:
             self._draw_nothing()
             return
-        with ui.element("ul").classes("am-grid am-cards"):
-            for item in items:
-                with ui.element("li").classes("am-card am-person"):
-                    self._draw_card(item)
+        for name, members in groupby(items, self._group):
+            with ui.element("h2").classes("am-group"):
+                ui.label(name)
+            with ui.element("ul").classes("am-grid am-cards"):
+                for item in members:
+                    with ui.element("li").classes("am-card am-person"):
+                        self._draw_card(item)
         self._draw_pages(len(items), total)

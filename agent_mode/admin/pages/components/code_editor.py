@@ -44,7 +44,8 @@ def _follow_colours(editor: ui.codemirror) -> None:
     name = f"am-colours-{editor.id}"
 
     def change(dark: bool) -> None:
-        editor.theme = _DARK if dark else _LIGHT
+        if not editor.is_deleted:
+            editor.theme = _DARK if dark else _LIGHT
 
     ui.on(name, lambda event: change(bool(event.args)))
     ui.timer(

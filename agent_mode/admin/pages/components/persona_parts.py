@@ -27,8 +27,6 @@ class Shown(Protocol):
     @property
     def display_name(self) -> str: ...
     @property
-    def category(self) -> str: ...
-    @property
     def description(self) -> str: ...
     @property
     def enabled(self) -> bool: ...
@@ -56,7 +54,6 @@ def card(visit: Visit, persona: Shown, again: Again) -> None:
     with ui.element("div").classes("am-person-foot"):
         with ui.row().classes("am-inline"):
             words.state("enabled" if persona.enabled else "disabled")
-            ui.label(persona.category).classes("am-state")
             if whose := whose_is(persona):
                 ui.label(whose).classes("am-state am-state--blue")
         with ui.row().classes("am-person-tools"):

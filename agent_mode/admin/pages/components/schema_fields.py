@@ -12,6 +12,7 @@ Kind = Literal["text", "lines", "number", "integer", "switch", "choice", "words"
 
 _LINES = 300
 """Texts that may be longer get a field of several lines."""
+_WRITTEN = {"llm": "LLM", "api": "API", "url": "URL", "id": "ID", "json": "JSON", "mb": "MB"}
 _DEEPEST = 4
 """What is nested deeper is edited as JSON."""
 
@@ -54,7 +55,7 @@ class Field:
         """The help, and within which bounds a number lies."""
         low, high = self.bounds
         if low is not None and high is not None:
-            return f"{self.help} ({low:g} to {high:g})".strip()
+            return f"{self.help} ({low:,} to {high:,})".strip()
         return self.help
 
 
@@ -165,7 +166,8 @@ def _label(name: str, title: Any) -> str:
     plain = name.replace("_", " ").strip()
     if isinstance(title, str) and title and title.lower() != plain.lower():
         return title
-    return f"{plain[:1].upper()}{plain[1:]}"
+    written = " ".join(_WRITTEN.get(word, word) for word in plain.split())
+    return f"{written[:1].upper()}{written[1:]}"
 
 
 def _number(value: Any) -> float | None:

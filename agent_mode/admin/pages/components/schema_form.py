@@ -35,6 +35,8 @@ class Form:
     def __init__(self, changed: Callable[[], object]) -> None:
         self._changed = changed
         self._places: dict[str, _Place] = {}
+        self.unread: dict[str, str] = {}
+        """What was typed and could not be read, by path: why. It is not in the values."""
 
     def field(self, values: Values, field: Field, path: str) -> None:
         """A field that stands for `values[field.name]`; its problems are those of `path`."""
@@ -329,8 +331,9 @@ class Form:
             try:
                 value = json.loads(text) if text else None
             except (ValueError, RecursionError) as error:
-                made.error = f"This is not JSON: {error}"
+                made.error = self.unread[path] = f"This is not JSON: {error}"
                 return
+            self.unread.pop(path, None)
             self.put(values, field, value)
 
         with self.place(path) as box:

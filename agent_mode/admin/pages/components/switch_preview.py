@@ -32,7 +32,7 @@ class SwitchPreview:
         visit: whose.
         to: who takes over, as it is now in the editor; None: it is chosen here.
         model: the model that it names, or "".
-        strategy: in place of the one that the model gets.
+        strategy: of a model, in place of the one that it gets.
         templates: in place of the saved ones; raises what is wrong with the draft.
     """
 
@@ -42,7 +42,7 @@ class SwitchPreview:
         to: Callable[[], Identity] | None = None,
         model: Callable[[], str] | None = None,
         *,
-        strategy: Callable[[], Strategy | None] | None = None,
+        strategy: Callable[[str], Strategy | None] | None = None,
         templates: Callable[[], Templates] | None = None,
     ) -> None:
         self._visit = visit
@@ -100,7 +100,7 @@ class SwitchPreview:
             None if self._from.value in (NOBODY, "", None) else self._known(self._from.value),
             str(self._model.value or ""),
             base=self._base.value or "",
-            strategy=self._strategy() if self._strategy else None,
+            strategy=self._strategy(str(self._model.value or "")) if self._strategy else None,
             templates=self._templates() if self._templates else None,
         )
         draw_reason(found)

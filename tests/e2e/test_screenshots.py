@@ -1,0 +1,116 @@
+"""Takes the pictures of the docs from the real thing: `./test.sh e2e --screenshots`, and only then."""
+
+# Pillow is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Open
+from tests.e2e.driver import Window
+from tests.e2e.pipelines_tab import PERSONAS, ValvesForm
+from tests.e2e.stand import OURS, PLAIN, ScriptedProvider, Stand
+from tests.e2e.webui import EVERYBODY, Connection
+from tests.provider import Reply
+from tests.server.servers import ROOT, Server, make, running
+
+IMAGES = ROOT / "docs" / "images"
+LARGEST = 150_000
+SIZE = (1200, 780)
+
+WEATHER = '''
+class Tools:
+    async def get_weather(self, city: str) -> str:
+        """
+        Tells tomorrow's weather.
+        :param city: where
+        """
+        return "Rome, tomorrow: 24 °C, light rain from 17:00, wind 12 km/h"
+'''
+
+
+@pytest.fixture(scope="module")
+def fresh(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server as a newcomer has it: no provider, so that the demo model answers."""
+    server = make(OURS, tmp_path_factory.mktemp("fresh"), None, foreign=())
+    with running(server):
+        stand.admin.connect(Connection(server.url, server.key))
+        yield server
+    stand.admin.connect(stand.connection, stand.plain_connection)
+
+
+@pytest.fixture
+def page(stand: Stand, open_window: Open) -> Window:
+    return open_window(stand.admin, size=SIZE)
+
+
+def save(window: Window, name: str) -> None:
+    """Writes a picture, in few colours so that the checkout stays small."""
+    from PIL import Image
+
+    path = IMAGES / f"{name}.png"
+    window.page.mouse.move(0, 0)
+    with contextlib.suppress(TimeoutError):
+        window.page.wait_for_function("!document.querySelector('[data-sonner-toast]')")
+    window.page.wait_for_timeout(500)
+    window.save_picture(path)
+    Image.open(path).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
+    assert path.stat().st_size < LARGEST, f"{name}: {path.stat().st_size} bytes"
+
+
+def test_connect(fresh: Server, page: Window) -> None:
+    page.settings("connections").get_by_label("Add Connection").click()
+    dialog = page.page.get_by_role("dialog").last
+    dialog.get_by_placeholder("API Base URL").fill("http://127.0.0.1:9099")
+    dialog.get_by_placeholder("API Key").fill("the key that the start has printed")
+    save(page, "connect")
+
+
+def test_models(fresh: Server, page: Window) -> None:
+    page.new_chat("personas.coder")
+    page.page.click("#model-selector-model-button")
+    page.page.fill("#model-search-input", "writ")
+    page.until(lambda: page.page.locator("[id^=model-option-]").count() > 3)
+    save(page, "models")
+
+
+def test_switch(fresh: Server, page: Window) -> None:
+    page.new_chat("personas.coder")
+    page.ask("How do I reverse a list in Python?")
+    page.ask("!writer say that in one friendly sentence")
+    save(page, "switch")
+
+
+def test_browser(fresh: Server, page: Window) -> None:
+    page.new_chat("personas.coder")
+    page.embed(page.ask("!agent list")).locator("#search").wait_for()
+    page.page.locator("iframe").first.scroll_into_view_if_needed()
+    save(page, "browser")
+
+
+def test_valves(fresh: Server, page: Window) -> None:
+    form = ValvesForm(page, fresh, PERSONAS)
+    form.toggle("Llm Base Url")
+    form.fill("Llm Base Url", "https://api.openai.com/v1")
+    form.fill("Llm Model", "gpt-4o")
+    page.page.locator("#pipeline").evaluate("box => box.scrollIntoView()")
+    save(page, "valves")
+
+
+def test_tool_card(stand: Stand, page: Window, provider: ScriptedProvider) -> None:
+    stand.admin.connect(stand.connection, stand.plain_connection)
+    stand.admin.add_tool("weather", WEATHER, EVERYBODY)
+    provider.script(
+        Reply(tool_calls=[("get_weather", {"city": "Rome"})]),
+        "Tomorrow is warm, 24 °C, and dry until five. **Take an umbrella for the evening:** light rain is "
+        "expected from 17:00 on. For the Forum go in the morning; it has hardly any roof.",
+        model=PLAIN,
+    )
+    page.new_chat("personas.travel_planner", tools="weather")
+    page.ask("Do I need an umbrella in Rome tomorrow?")
+    page.page.get_by_text("get_weather").first.click()
+    save(page, "tool-card")
+    stand.admin.request("DELETE", "/api/v1/tools/id/weather/delete").raise_for_status()

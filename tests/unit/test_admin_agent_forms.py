@@ -1,0 +1,176 @@
+"""The pure parts of the agents' editor: forms from JSON schemas, templates, the graph of hand-overs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from agent_mode.admin.agent_templates import draft_of, templates
+from agent_mode.admin.drafts import draft
+from agent_mode.admin.pages.agent_fields import id_of
+from agent_mode.admin.pages.agent_graph import hand_overs, levels
+from agent_mode.admin.pages.components.schema_fields import empty_row, fields_of, placed
+from agent_mode.agents import types
+from agent_mode.agents.definitions import LlamaIndexDefinition
+from agent_mode.errors import Problem
+from agent_mode.valves import AgentValves
+
+
+class Member(BaseModel):
+    role: str = Field(description="What it does", max_length=60)
+    goals: list[str] = []
+
+
+class Crew(BaseModel):
+    """What a third party may come with."""
+
+    title: str
+    motto: str | None = Field(None, max_length=5000)
+    process: Literal["sequential", "hierarchical"] = "sequential"
+    rounds: int = Field(3, ge=1, le=9)
+    warmth: float | None = None
+    verbose: bool = False
+    tags: list[str] = []
+    lead: Member
+    members: list[Member] = []
+    extra: dict[str, Any] = {}
+    either: int | str = 1
+
+
+def test_every_kind_of_property_gets_its_field() -> None:
+    fields = {field.name: field for field in fields_of(Crew.model_json_schema())}
+    kinds = {name: field.kind for name, field in fields.items()}
+    assert kinds == {
+        "title": "text",
+        "motto": "lines",
+        "process": "choice",
+        "rounds": "integer",
+        "warmth": "number",
+        "verbose": "switch",
+        "tags": "words",
+        "lead": "group",
+        "members": "rows",
+        "extra": "json",
+        "either": "json",
+    }
+    assert fields["title"].required and not fields["motto"].required
+    assert fields["motto"].nullable and not fields["rounds"].nullable
+    assert fields["process"].choices == ("sequential", "hierarchical")
+    assert fields["rounds"].hint == "(1 to 9)" and fields["rounds"].default == 3
+    assert [(field.name, field.kind) for field in fields["members"].fields] == [
+        ("role", "text"),
+        ("goals", "words"),
+    ]
+    assert empty_row(fields["members"].fields) == {"role": ""}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"properties": None},
+        {"properties": {"a": None, "b": {"$ref": "#/nowhere"}, "c": {"anyOf": []}}},
+        {"$defs": {"a": {"$ref": "#/$defs/a"}}, "properties": {"a": {"$ref": "#/$defs/a"}}},
+        {"$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}}}}
+        | {"properties": {"a": {"$ref": "#/$defs/a"}}},
+    ],
+)
+def test_a_schema_that_is_odd_or_endless_ends_as_json(schema: dict[str, Any]) -> None:
+    def depth(fields: Any) -> int:
+        return 1 + max((depth(field.fields) for field in fields), default=0)
+
+    assert depth(fields_of(schema)) < 6
+
+
+def test_labels_are_words_and_secrets_are_known() -> None:
+    fields = {field.name: field for field in fields_of(AgentValves.model_json_schema())}
+    assert fields["llm_base_url"].label == "LLM base URL"
+    assert fields["llm_api_key"].secret and not fields["llm_model"].secret
+    assert fields["max_steps"].bounds == (1, 500)
+
+
+def test_a_problem_stands_beside_the_nearest_field() -> None:
+    places = {"definition", "definition.agents", "definition.agents.0.name", "name"}
+    problems = [
+        Problem("definition.agents.0.name", "wrong"),
+        Problem("definition.agents.1.name", "not shown"),
+        Problem("definition.style", "not shown either"),
+        Problem("agent", "nowhere"),
+    ]
+    found, rest = placed(problems, places)
+    assert {path: [problem.message for problem in there] for path, there in found.items()} == {
+        "definition.agents.0.name": ["wrong"],
+        "definition.agents": ["not shown"],
+        "definition": ["not shown either"],
+    }
+    assert [problem.message for problem in rest] == ["nowhere"]
+
+
+def test_each_template_can_be_saved_once_it_has_a_name() -> None:
+    found = templates(allow_code=True)
+    assert [t.key for t in found[:5]] == ["persona", "function", "react", "multi-agent", "python"]
+    for template in found[:5]:
+        values = draft_of(template.key, allow_code=True)
+        assert values is not None
+        made = draft({**values, "id": "mine", "name": "Mine"}, known=None, allow_code=True)
+        assert made.problems == [], template.key
+        unnamed = draft(values, known=None, allow_code=True)
+        assert {problem.field for problem in unnamed.problems} == {"id", "name"}
+
+
+def test_a_draft_of_a_template_is_a_copy() -> None:
+    first = draft_of("multi-agent", allow_code=False)
+    assert first is not None
+    first["definition"]["agents"].clear()
+    second = draft_of("multi-agent", allow_code=False)
+    assert second is not None and len(second["definition"]["agents"]) == 2
+
+
+def test_code_is_no_template_where_it_is_switched_off() -> None:
+    assert "python" not in {template.key for template in templates(allow_code=False)}
+    assert draft_of("python", allow_code=False) is None
+    assert draft_of("nothing", allow_code=True) is None
+
+
+def test_a_type_of_a_third_party_is_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = types.AgentType("crew", "CrewAI crew", "Several roles.", Crew, "nowhere:Engine")
+    monkeypatch.setitem(types._types, "crew", kind)
+    template = next(t for t in templates(allow_code=False) if t.key == "crew")
+    assert (template.title, template.values["agent_type"]) == ("CrewAI crew", "crew")
+
+
+def test_hand_overs_of_a_definition() -> None:
+    definition = LlamaIndexDefinition.model_validate(
+        {
+            "style": "multi_agent",
+            "root": "b",
+            "agents": [
+                {"name": "a", "description": "x", "instructions": "x", "can_hand_over_to": []},
+                {"name": "b", "description": "x", "instructions": "x"},
+                {"name": "c", "description": "x", "instructions": "x", "can_hand_over_to": ["a"]},
+            ],
+        }
+    ).model_dump()
+    names, edges = hand_overs(definition)
+    assert names == ["b", "a", "c"]
+    assert set(edges) == {("b", "a"), ("b", "c"), ("c", "a")}
+    assert levels(names, edges) == [["b"], ["a", "c"]]
+    assert levels(names, [("b", "c")]) == [["b"], ["c"], ["a"]]
+
+
+@pytest.mark.parametrize(
+    "definition", [{}, {"agents": None}, {"agents": [1, {}, {"name": "x", "can_hand_over_to": "y"}]}]
+)
+def test_hand_overs_of_a_draft_that_is_anything(definition: dict[str, Any]) -> None:
+    names, edges = hand_overs(definition)
+    assert len(levels(names, edges)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("Weather Report", "weather-report"), ("  <b>Ärger</b> 2 ", "b-rger-b-2"), ("日本", ""), ("a" * 99, "a" * 64)],
+)
+def test_an_id_made_from_a_name(name: str, expected: str) -> None:
+    assert id_of(name) == expected
