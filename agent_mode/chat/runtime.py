@@ -238,6 +238,7 @@ class Runtime:
                     await self.run_store.prune(KEEP_RUNS_DAYS)
                     await self.audit.prune(KEEP_AUDIT_DAYS)
                     await self.snapshots.prune(KEEP_SNAPSHOTS_HOURS)
+                    await self.db.optimize()
                     next_prune = self.loop.time() + 86_400
             except StoreError as error:
                 log.warning("housekeeping failed, trying again", reason=str(error))

@@ -182,6 +182,18 @@ async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 5000}
 
 
+async def test_the_planner_of_sqlite_is_told_how_large_tables_are(tmp_path: Path) -> None:
+    database = await Database.open(sqlite_url(tmp_path / "store.db"))
+    async with database.begin() as connection:
+        rows = [{"name": f"n{number}", "number": number} for number in range(1000)]
+        await connection.execute(insert(revision), rows)
+    await database.optimize()
+    async with database.read() as connection:
+        found = await connection.execute(text("SELECT tbl FROM sqlite_stat1"))
+        assert "revision" in {row.tbl for row in found}
+    await database.close()
+
+
 @pytest.mark.parametrize(
     ("url", "code", "says"),
     [
