@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from agent_mode import __version__, cli
 from agent_mode.errors import AgentModeError
 from agent_mode.observe import logs
-from agent_mode.server import bundle
+from agent_mode.server import bundle, doctor
 from agent_mode.settings import Settings, get_settings
 
 ENVIRONMENT = """\
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="run the Pipelines server with Agent Mode in it")
     bundle.add_command(commands)
+    doctor.add_command(commands)
     cli.add_commands(commands)
     chosen = parser.parse_args(arguments)
     if chosen.command != "bundle":
@@ -56,6 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             _serve(settings)
         else:
             logs.configure(json=settings.log_format == "json", debug=settings.debug)
+            if chosen.command == "doctor":
+                lines, good = doctor.run(settings)
+                print("\n".join(lines))
+                return 0 if good else 1
             print("\n".join(asyncio.run(cli.run(chosen, settings))))
     except ValidationError as error:
         for problem in error.errors():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,20 +39,26 @@ class Filter:
     edited: bool | None = None
 
 
-def fits(persona: PersonaHead, wanted: Filter) -> bool:
-    """Whether a persona belongs into a list. Pure."""
-    asked = {name: getattr(wanted, name) for name in ("category", "enabled", "origin", "edited")}
-    if any(value is not None and getattr(persona, name) != value for name, value in asked.items()):
-        return False
-    if wanted.tag is not None and wanted.tag not in persona.tags:
-        return False
+def fitting(personas: Sequence[PersonaHead], wanted: Filter) -> list[PersonaHead]:
+    """Those of the personas that belong into a list. Pure."""
+    asked = [
+        (name, value)
+        for name in ("category", "enabled", "origin", "edited")
+        if (value := getattr(wanted, name)) is not None
+    ]
     word = (wanted.text or "").strip().casefold()
-    return not word or word in f"{persona.key}\n{persona.name}\n{persona.description}".casefold()
+    return [
+        persona
+        for persona in personas
+        if all(getattr(persona, name) == value for name, value in asked)
+        and (wanted.tag is None or wanted.tag in persona.tags)
+        and (not word or word in f"{persona.key}\n{persona.name}\n{persona.description}".casefold())
+    ]
 
 
 async def page(runtime: Runtime, wanted: Filter, offset: int, limit: int) -> tuple[list[PersonaHead], int]:
     """A part of the personas that fit, by category and name, and how many fit in all."""
-    found = [persona for persona in await runtime.persona_store.heads() if fits(persona, wanted)]
+    found = fitting(await runtime.persona_store.heads(), wanted)
     return found[offset : offset + limit], len(found)
 
 

@@ -36,6 +36,7 @@ from agent_mode.store.db import Database
 from agent_mode.store.download import Source
 from agent_mode.store.exchange import read_catalogue
 from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport
+from agent_mode.store.publications import PublicationStore
 from agent_mode.store.replies import ReplyStore
 from agent_mode.store.run_records import RunStore
 from agent_mode.store.run_stops import StopStore
@@ -100,6 +101,7 @@ class Runtime:
         self.loopback = Loopback(self.openwebui, secret)
         self.run_store = RunStore(db)
         self.audit = AuditStore(db)
+        self.publications = PublicationStore(db)
         self.snapshots = SnapshotStore(db)
         self.stops = StopStore(db)
         self.credentials = CredentialStore(db, _vault(settings))

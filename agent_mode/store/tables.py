@@ -236,3 +236,14 @@ audit_record = Table(
     Column("target", Text, nullable=False),
     Column("text", Text, nullable=False),
 )
+
+publication = Table(
+    "publication",
+    metadata,
+    Column("openwebui", String(ID_LIMIT), primary_key=True),
+    Column("model_id", String(ID_LIMIT), primary_key=True),
+    Column("before", JSON, nullable=False),
+    Column("ours", JSON, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("at", UTCDateTime, nullable=False),
+)

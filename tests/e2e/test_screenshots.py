@@ -12,14 +12,14 @@ import pytest
 from tests.e2e.conftest import Open
 from tests.e2e.driver import Window
 from tests.e2e.pipelines_tab import PERSONAS, ValvesForm
-from tests.e2e.stand import OURS, PLAIN, ScriptedProvider, Stand
+from tests.e2e.stand import OURS, PLAIN, TITLE, ScriptedProvider, Stand
 from tests.e2e.webui import EVERYBODY, Connection
 from tests.provider import Reply
 from tests.server.servers import ROOT, Server, make, running
 
 IMAGES = ROOT / "docs" / "images"
 LARGEST = 150_000
-SIZE = (1200, 780)
+SIZE = (1200, 860)
 
 WEATHER = '''
 class Tools:
@@ -61,7 +61,8 @@ def save(window: Window, name: str) -> None:
     assert path.stat().st_size < LARGEST, f"{name}: {path.stat().st_size} bytes"
 
 
-def test_connect(fresh: Server, page: Window) -> None:
+def test_connect(stand: Stand, page: Window) -> None:
+    stand.admin.connect(Connection("https://api.openai.com/v1", "sk-none", {"enable": False}))
     page.settings("connections").get_by_label("Add Connection").click()
     dialog = page.page.get_by_role("dialog").last
     dialog.get_by_placeholder("API Base URL").fill("http://127.0.0.1:9099")
@@ -84,10 +85,10 @@ def test_switch(fresh: Server, page: Window) -> None:
     save(page, "switch")
 
 
-def test_browser(fresh: Server, page: Window) -> None:
+def test_browser(stand: Stand, fresh: Server, open_window: Open) -> None:
+    page = open_window(stand.admin, size=(1200, 1000))
     page.new_chat("personas.coder")
     page.embed(page.ask("!agent list")).locator("#search").wait_for()
-    page.page.locator("iframe").first.scroll_into_view_if_needed()
     save(page, "browser")
 
 
@@ -110,7 +111,11 @@ def test_tool_card(stand: Stand, page: Window, provider: ScriptedProvider) -> No
         model=PLAIN,
     )
     page.new_chat("personas.travel_planner", tools="weather")
-    page.ask("Do I need an umbrella in Rome tomorrow?")
-    page.page.get_by_text("get_weather").first.click()
+    page.page.wait_for_selector("[aria-label='Available Tools']")
+    answer = page.ask("Do I need an umbrella in Rome tomorrow?")
+    page.until(lambda: page.account.chat(page.chat_id)["title"] == TITLE)
+    page.account.post(f"/api/v1/chats/{page.chat_id}", {"chat": {"title": "Rome tomorrow"}})
+    page.reload()
+    assert "light rain from 17:00" in page.unfold(answer)
     save(page, "tool-card")
     stand.admin.request("DELETE", "/api/v1/tools/id/weather/delete").raise_for_status()

@@ -76,6 +76,7 @@ def doorman(stand: Stand) -> Iterator[str]:
 
 def waits_at(window: Window, model: str, gate: str, path: Path, provider: ScriptedProvider) -> None:
     window.new_chat(model, tools=gate)
+    window.page.wait_for_selector("[aria-label='Available Tools']")
     window.send(f'call: wait_for {{"path": "{path}"}}\nthen say: I heard that {{results}}.')
     window.until(lambda: provider.turns)
     window.until(lambda: provider.turns[-1].finished)

@@ -19,7 +19,6 @@ UNLISTED = [
     ("GET", "/docs/oauth2-redirect"),
     ("GET", "/openapi.json"),
     ("GET", "/redoc"),
-    ("GET", "/admin"),
     ("GET", "/metrics"),
     ("GET", "/personas"),
     ("GET", "/api/v1/agents/"),

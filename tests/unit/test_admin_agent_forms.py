@@ -55,10 +55,14 @@ def test_every_kind_of_property_gets_its_field() -> None:
         "extra": "json",
         "either": "json",
     }
-    assert fields["title"].required and not fields["motto"].required
-    assert fields["motto"].nullable and not fields["rounds"].nullable
+    assert fields["title"].required
+    assert not fields["motto"].required
+    assert fields["motto"].nullable
+    assert not fields["rounds"].nullable
     assert fields["process"].choices == ("sequential", "hierarchical")
-    assert fields["rounds"].hint == "(1 to 9)" and fields["rounds"].default == 3
+    assert fields["lead"].label == "Lead"  # not the name of its model
+    assert fields["rounds"].hint == "(1 to 9)"
+    assert fields["rounds"].default == 3
     assert [(field.name, field.kind) for field in fields["members"].fields] == [
         ("role", "text"),
         ("goals", "words"),
@@ -87,7 +91,8 @@ def test_a_schema_that_is_odd_or_endless_ends_as_json(schema: dict[str, Any]) ->
 def test_labels_are_words_and_secrets_are_known() -> None:
     fields = {field.name: field for field in fields_of(AgentValves.model_json_schema())}
     assert fields["llm_base_url"].label == "LLM base URL"
-    assert fields["llm_api_key"].secret and not fields["llm_model"].secret
+    assert fields["llm_api_key"].secret
+    assert not fields["llm_model"].secret
     assert fields["max_steps"].bounds == (1, 500)
 
 
@@ -125,7 +130,8 @@ def test_a_draft_of_a_template_is_a_copy() -> None:
     assert first is not None
     first["definition"]["agents"].clear()
     second = draft_of("multi-agent", allow_code=False)
-    assert second is not None and len(second["definition"]["agents"]) == 2
+    assert second is not None
+    assert len(second["definition"]["agents"]) == 2
 
 
 def test_code_is_no_template_where_it_is_switched_off() -> None:
@@ -170,7 +176,12 @@ def test_hand_overs_of_a_draft_that_is_anything(definition: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("Weather Report", "weather-report"), ("  <b>Ärger</b> 2 ", "b-rger-b-2"), ("日本", ""), ("a" * 99, "a" * 64)],
+    [
+        ("Weather Report", "weather-report"),
+        ("  <b>Ärger</b> 2 ", "b-rger-b-2"),
+        ("日本", ""),
+        ("a" * 99, "a" * 64),
+    ],
 )
 def test_an_id_made_from_a_name(name: str, expected: str) -> None:
     assert id_of(name) == expected

@@ -18,7 +18,7 @@ from sqlalchemy import func, insert, select, text
 from agent_mode.errors import StoreError
 from agent_mode.store import run_records, tables, write_behind
 from agent_mode.store.db import Database
-from agent_mode.store.run_records import RunRecord, RunStore, query_of
+from agent_mode.store.run_records import AgentFigures, RunRecord, RunStore, query_of
 
 pytest_plugins = ["tests.databases"]
 
@@ -350,6 +350,17 @@ async def test_lists_come_from_an_index(database: Database, column: str | None) 
 
 
 # Housekeeping
+
+
+async def test_figures_of_agents(store: RunStore) -> None:
+    for number, state in enumerate(("done", "failed", "failed", "running")):
+        store.put(run(f"w{number}", state=state, started_at=T0 + timedelta(minutes=number)))
+    store.put(run("old", state="failed", started_at=T0 - timedelta(days=40)))
+    store.put(run("other", agent="clerk", state="failed"))
+    await store.flush()
+    found = await store.figures(["weather", "nobody", "bad\0id"], T0)
+    assert found == {"weather": AgentFigures(T0 + timedelta(minutes=3), 2)}
+    assert await store.figures([], T0) == {}
 
 
 async def test_prune(store: RunStore) -> None:

@@ -21,6 +21,8 @@ from agent_mode.llm.assembly import Assembly, chunks_of
 from tests.provider import Provider
 from tests.runtimes import settings
 
+pytestmark = pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning")
+
 
 @pytest.fixture
 async def runtime(tmp_path: Path, provider: Provider) -> AsyncIterator[Runtime]:
@@ -70,9 +72,11 @@ async def test_a_draft_answers_and_leaves_no_run(runtime: Runtime, template: str
     events = await heard(runtime, of(template))
     assert "Hello from stub: Good morning" in said(events)
     asked = [event for event in events if isinstance(event, Asked)]
-    assert len(asked) == 1 and asked[0].model == "stub"
+    assert len(asked) == 1
+    assert asked[0].model == "stub"
     [*_, ended] = events
-    assert isinstance(ended, Ended) and ended.error is None
+    assert isinstance(ended, Ended)
+    assert ended.error is None
     assert [(record.agent, record.state) for record in ended.records] == [("mine", "done")]
     await runtime.run_store.flush()
     assert await runtime.run_store.page(0, 10) == ([], 0)
@@ -80,7 +84,9 @@ async def test_a_draft_answers_and_leaves_no_run(runtime: Runtime, template: str
 
 
 async def test_the_prompt_is_what_the_provider_gets(runtime: Runtime, provider: Provider) -> None:
-    events = await heard(runtime, of("persona", definition={"persona": "coder", "instructions": "In German."}))
+    events = await heard(
+        runtime, of("persona", definition={"persona": "coder", "instructions": "In German."})
+    )
     shown = json.loads(next(event for event in events if isinstance(event, Asked)).text)
     assert shown["messages"] == provider.last().body["messages"]
     assert shown["messages"][0]["content"].startswith("In German.\n\n")
@@ -95,7 +101,8 @@ async def test_the_prompt_alone_asks_nobody(runtime: Runtime, provider: Provider
 
 async def test_a_failure_is_told(runtime: Runtime) -> None:
     *_, ended = await heard(runtime, of("persona", valves={"llm_model": "stub-401"}))
-    assert isinstance(ended, Ended) and ended.error is not None
+    assert isinstance(ended, Ended)
+    assert ended.error is not None
     assert ended.error.code == "provider_auth"
 
 

@@ -85,6 +85,7 @@ class _Page:
         self._values = values
         self._record = record
         self._fields = Fields(visit, self._touched)
+        self._fields.kept_valves = record.valves if record else {}
         self._pane = TryPane(visit, self._read_to_try, lambda: self._fields.toolbox.tools)
         self._json: ui.codemirror | None = None
         self._json_wrong: ui.label | None = None
@@ -289,6 +290,7 @@ class _Page:
     async def _load(self, record: Agent) -> None:
         """Shows a version in place of what is there."""
         self._record = record
+        self._fields.kept_valves = record.valves
         self._deleter.set_visibility(True)
         self._take(shared.editable(record))
         self._editor.rename(record.name, f"{record.id} · version {label_of(record.version)}")

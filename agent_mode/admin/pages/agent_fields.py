@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from agent_mode.admin.pages.components.code_editor import code_editor
 from agent_mode.admin.pages.components.schema_fields import Field, fields_of
 from agent_mode.admin.pages.components.schema_form import Form, Values
 from agent_mode.admin.pages.visit import Visit
+from agent_mode.agents import stored
 from agent_mode.agents.definitions import (
     CustomPythonDefinition,
     LlamaIndexDefinition,
@@ -71,6 +72,8 @@ class Fields:
         self._graph: ui.element | None = None
         self._values: dict[str, Any] = {}
         self._kept_agents: dict[str, Any] = {}
+        self.kept_valves: Mapping[str, Any] = {}
+        """Those that are saved, with their secrets: they ask the provider for its models."""
 
     @property
     def toolbox(self) -> offers.ToolOffer:
@@ -102,7 +105,9 @@ class Fields:
         """Asks for models and tools to pick from; takes a while."""
         try:
             kind = get_type(str(self._values.get("agent_type")))
-            valves = kind.valves.model_validate({**self._values.get("valves", {}), "llm_api_key": None})
+            valves = kind.valves.model_validate(
+                stored.unmasked(kind, self._values.get("valves", {}), self.kept_valves)
+            )
         except (DefinitionError, ValueError, TypeError):
             valves = AgentValves.model_validate({})
         self._offered = await offers.models(self._visit.runtime, valves)

@@ -18,17 +18,17 @@ from agent_mode.admin.pages.components.shell import heading, url
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.agents.types import all_types
-from agent_mode.chat.runtime import KEEP_RUNS_DAYS
 from agent_mode.store.agents import Agent
 from agent_mode.store.run_records import AgentFigures
 
+_ERROR_HOURS = 24
 _STATES = {"on": "Enabled", "off": "Disabled"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     agent: Agent
-    figures: AgentFigures
+    figures: AgentFigures | None
     usable: bool
 
 
@@ -48,12 +48,12 @@ async def agents(visit: Visit) -> None:
         found, total = await runtime.agent_store.page(
             query.offset, query.limit, chosen.get("type"), enabled, None, query.q or None
         )
-        since = datetime.now(UTC) - timedelta(days=KEEP_RUNS_DAYS)
+        since = datetime.now(UTC) - timedelta(hours=_ERROR_HOURS)
         figures = await runtime.run_store.figures([agent.id for agent in found], since)
         return [
             _Row(
                 agent,
-                figures.get(agent.id, AgentFigures()),
+                figures.get(agent.id),
                 not agent.enabled or visit.backend.is_offered(agent.id),
             )
             for agent in found
@@ -67,8 +67,8 @@ async def agents(visit: Visit) -> None:
             Column("Type", lambda row: kinds.get(row.agent.agent_type, row.agent.agent_type)),
             Column("Model", lambda row: model_of(row.agent)),
             Column("State", _draw_state),
-            Column("Last run", lambda row: words.moment(row.figures.last) if row.figures.last else ""),
-            Column("Errors", _draw_errors, "number"),
+            Column("Last run", lambda row: words.moment(row.figures.last) if row.figures else ""),
+            Column("Errors in a day", _draw_errors, "number"),
             Column("Actions", hands.draw, "actions"),
         ],
         noun="agent",
@@ -164,8 +164,9 @@ def _draw_state(row: _Row) -> None:
 
 
 def _draw_errors(row: _Row) -> str | object:
-    failed = row.figures.failed
-    return link(words.count(failed), f"/runs?q={row.agent.id}&state=failed") if failed else ""
+    failed = row.figures.failed if row.figures else 0
+    address = f"/runs?q={row.agent.id}&state=failed&since={_ERROR_HOURS}"
+    return link(words.count(failed), address) if failed else ""
 
 
 def model_of(agent: Agent) -> str:

@@ -37,6 +37,8 @@ PAGES = (
     "run",
     "records",
     "valves",
+    "setup",
+    "publish",
 )
 """The modules of the pages."""
 

@@ -148,9 +148,9 @@ def _table(steps: tuple[ImportStep, ...]) -> None:
                     _cell("In the file", step.name_in_file)
                     with _cell("Key"):
                         if step.key and step.outcome in ("updated", "unchanged"):
-                            link(step.key, address(step.key))
+                            link(step.key, address(step.key)).classes("am-whole-word")
                         elif step.key:
-                            ui.label(step.key)
+                            ui.label(step.key).classes("am-whole-word")
                     with _cell("What happens"):
                         ui.label(step.outcome).classes(f"am-state am-state--{_TONES[step.outcome]}")
                     _cell("Why", " ".join(part for part in (step.field, step.reason) if part))

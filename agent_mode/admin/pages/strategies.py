@@ -198,7 +198,8 @@ def _files(visit: Visit) -> None:
 def _file(file: files.File, counted: Counter[str], broken: dict[str, object]) -> None:
     place = "files" if file.kind == "strategies" else "templates"
     count = counted[file.name]
-    text = f"{count} strategies" if file.kind == "strategies" else f"used by {count}"
+    noun = "strategy" if count == 1 else "strategies"
+    text = f"{count} {noun}" if file.kind == "strategies" else f"used by {count} {noun}"
     with ui.element("li").classes("am-inline am-actions"):
         link(file.filename, f"/strategies/{place}/{file.name}")
         ui.label(text).classes("am-soft")

@@ -15,7 +15,6 @@ from agent_mode.admin.pages.components.buttons import button
 from agent_mode.admin.pages.components.code_editor import code_editor
 from agent_mode.admin.pages.components.editor import editor_frame
 from agent_mode.admin.pages.components.empty import empty
-from agent_mode.admin.pages.components.shell import url
 from agent_mode.admin.pages.components.switch_preview import SwitchPreview
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
@@ -96,7 +95,7 @@ def _ask(visit: Visit, kind: files.Kind, title: str, label: str) -> None:
             editor.wrong(error)
             return
         visit.record("created", _WORDS[kind], file.name)
-        ui.navigate.to(url(f"/strategies/{_PLACES[kind]}/{file.name}"))
+        ui.navigate.to(f"/strategies/{_PLACES[kind]}/{file.name}")
 
     with editor_frame(title, back=_BACK) as editor:
         with editor.actions:

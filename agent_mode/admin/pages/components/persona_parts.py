@@ -12,7 +12,6 @@ from agent_mode.admin import persona_files as files
 from agent_mode.admin import personas as shared
 from agent_mode.admin.pages.components import toast, words
 from agent_mode.admin.pages.components.buttons import icon_button, link
-from agent_mode.admin.pages.components.shell import url
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.store import formats
 
@@ -140,4 +139,4 @@ def export_menu(visit: Visit, keys: Callable[[], Awaitable[list[str]]], text: st
 
 def go_to(key: str) -> None:
     """Opens the page of a persona."""
-    ui.navigate.to(url(address(key)))
+    ui.navigate.to(address(key))

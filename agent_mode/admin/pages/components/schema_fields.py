@@ -91,7 +91,7 @@ def _field(
     choices = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
     return Field(
         name=name,
-        label=_label(name, schema.get("title")),
+        label=_label(name, found.get("title")),  # not that of what it refers to
         kind=kind,
         help=str(schema.get("description") or ""),
         required=required,

@@ -1,0 +1,382 @@
+"""The steps from a fresh server to a chat in Open WebUI: which of them are done, and how to do the next.
+
+Each check asks for itself, synchronously, so that they run side by side: in threads behind the page, and from
+`python -m agent_mode doctor` without a running server. No check changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from agent_mode.errors import AgentModeError, ConfigurationError
+from agent_mode.llm import connection as connections
+from agent_mode.llm import failures
+from agent_mode.llm.client import OWN_PREFIX
+from agent_mode.llm.connection import Connection
+from agent_mode.settings import Settings
+from agent_mode.tools import probe
+from agent_mode.tools.probe import Answer
+
+State = Literal["done", "open", "wrong"]
+"""`open`: not done yet, which may be as it is meant; `wrong`: done, but it does not work."""
+
+SECONDS = 12.0
+"""How long one check may take in all."""
+_ABOVE = "The steps above come first."
+_CONNECTIONS = "Admin Panel → Settings → Connections"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How far one step is.
+
+    Attributes:
+        step: its name for programs.
+        title: what is so once it is done.
+        state: how it stands.
+        text: what was found; never a secret.
+        cure: what to do next; empty if all is well.
+    """
+
+    step: str
+    title: str
+    state: State
+    text: str
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the checks have to know.
+
+    Attributes:
+        llm: where the LLM is, or why that cannot be said.
+        openwebui_url: None: not set.
+        openwebui_key: likewise.
+        connection_key: of this server; None: not known.
+        offered: ids of this server's models; None: not known.
+        server_url: where this server is to be asked; None: it is the one that asks.
+    """
+
+    llm: Connection | AgentModeError
+    openwebui_url: str | None
+    openwebui_key: str | None = field(default=None, repr=False)
+    connection_key: str | None = field(default=None, repr=False)
+    offered: frozenset[str] | None = None
+    server_url: str | None = None
+
+
+def facts_of(
+    settings: Settings,
+    *,
+    llm_base_url: str | None,
+    llm_api_key: str | None,
+    llm_model: str | None,
+    connection_key: str | None,
+    offered: frozenset[str] | None = None,
+    server_url: str | None = None,
+) -> Facts:
+    """The facts of a server, given the valves of its personas."""
+    try:
+        llm: Connection | AgentModeError = connections.resolve(
+            settings, base_url=llm_base_url, api_key=llm_api_key, model=llm_model
+        )
+    except ConfigurationError as error:
+        llm = error
+    url = settings.openwebui_url.strip().rstrip("/") if settings.openwebui_url else None
+    return Facts(llm, url, settings.openwebui_api_key, connection_key, offered, server_url)
+
+
+def check_server(facts: Facts) -> Finding:
+    """Whether this server runs."""
+    step = "server"
+    answer = probe.get(f"{facts.server_url}/readyz")
+    if answer.status == 200 and answer.data == {"status": True}:
+        return _found(step, "done", f"It answers at {facts.server_url}.")
+    if answer.status == 503:
+        return _found(step, "wrong", "It runs, but could not start all of its parts.", "Its log says why.")
+    if answer.status:
+        text = f"Something else answers at {facts.server_url} ({answer.status})."
+        return _found(step, "wrong", text, "End that, or set another PORT.")
+    text = f"Nothing answers at {facts.server_url} ({answer.reason})."
+    return _found(step, "wrong", text, "Run ./start.sh, or set HOST and PORT as it has them.")
+
+
+def check_llm(facts: Facts) -> Finding:
+    """Whether the LLM provider answers."""
+    step = "llm"
+    connection = facts.llm
+    if isinstance(connection, AgentModeError):
+        return _found(step, "wrong", connection.message, connection.hint)
+    if connection.kind == "demo":
+        cure = "Set OPENAI_API_BASE_URL and OPENAI_API_KEY and restart, or the valves llm_base_url and "
+        cure += "llm_api_key of the pipeline personas."
+        return _found(step, "open", "None is set; the built-in demo model answers.", cure)
+    answer = probe.get(f"{connection.base_url}/models", connection.api_key, proxied=True)
+    if answer.status == 0:
+        error = failures.unreachable(connection, answer.reason)
+        return _found(step, "wrong", error.message, error.hint)
+    where = shown_address(connection.base_url)
+    if answer.status == 404:
+        cure = "Set AGENT_MODE_MODEL. If chats fail as well, check the base URL: it mostly ends in /v1."
+        return _found(step, "open", f"{where} answers, but lists no models.", cure)
+    if answer.status != 200:
+        error = failures.from_status(answer.status, answer.raw, connection, "", None)
+        error = failures.without_key(error, connection)
+        return _found(step, "wrong", error.message, error.hint)
+    models = _ids(answer.data)
+    if models is None:
+        cure = "Check the base URL: it is that of an OpenAI-compatible API and mostly ends in /v1."
+        return _found(step, "wrong", f"What answers at {where} is no list of models.", cure)
+    if connection.model and models and connection.model not in models:
+        cure = "Set a model that it lists: valve llm_model of the pipeline personas, or AGENT_MODE_MODEL."
+        text = f"{where} answers, but does not list the model {connection.model}."
+        return _found(step, "wrong", text, cure)
+    return _found(step, "done", f"{where} lists {_count(len(models), 'model')}.")
+
+
+def check_openwebui(facts: Facts) -> Finding:
+    """Whether Open WebUI answers."""
+    step = "openwebui"
+    if facts.openwebui_url is None:
+        cure = (
+            "Set OPENWEBUI_URL to its address, as this server reaches it, and restart. Chats work without; "
+        )
+        cure += "tools, permissions and publishing need it."
+        return _found(step, "open", "This server does not know where it is.", cure)
+    answer = probe.get(f"{facts.openwebui_url}/api/version")
+    where = shown_address(facts.openwebui_url)
+    if answer.status == 0:
+        cure = "Check OPENWEBUI_URL, and that Open WebUI runs and can be reached from this server."
+        return _found(step, "wrong", f"Nothing answers at {where} ({answer.reason}).", cure)
+    version = answer.data.get("version") if isinstance(answer.data, dict) else None
+    if answer.status in (301, 302, 307, 308):
+        cure = "Set OPENWEBUI_URL to where it leads: https in place of http, perhaps."
+        return _found(step, "wrong", f"{where} leads somewhere else.", cure)
+    if answer.status != 200 or not isinstance(version, str):
+        cure = "Set OPENWEBUI_URL to Open WebUI itself, without a path behind it."
+        return _found(step, "wrong", f"What answers at {where} is not Open WebUI.", cure)
+    return _found(step, "done", f"Version {version[:40]} at {where}.")
+
+
+def check_key(facts: Facts) -> Finding:
+    """Whether the API key is good, and an admin's."""
+    step = "key"
+    if not facts.openwebui_url or not facts.openwebui_key:
+        cure = "As an admin in Open WebUI: Settings → Account → API Keys; set OPENWEBUI_API_KEY and restart. "
+        cure += "API keys are allowed under Admin Panel → Settings → General."
+        return _found(step, "open", "OPENWEBUI_API_KEY is not set.", cure if facts.openwebui_url else _ABOVE)
+    answer = _ask(facts, "/api/v1/models/base")
+    if answer.status == 200:
+        return _found(step, "done", "It is accepted, and may do what admins may.")
+    if answer.status == 403:
+        cure = "Allow API keys under Admin Panel → Settings → General; if only some endpoints are allowed, "
+        cure += "add /api/v1/models, /api/v1/users, /api/v1/groups, /api/v1/tools, /api/models and /openai."
+        return _found(step, "wrong", f"Open WebUI refuses API keys. It says: {answer.said}", cure)
+    if answer.status == 401:
+        known = _ask(facts, "/api/v1/users/user/info").status == 200
+        text = "The key is good, but not an admin's." if known else "Open WebUI does not know the key."
+        cure = "Make a key as an admin: Settings → Account → API Keys. An older one ends with it."
+        return _found(step, "wrong", text, cure)
+    return _unclear(step, answer)
+
+
+def check_connection(facts: Facts) -> Finding:
+    """Whether Open WebUI has a connection to this server, and one that works."""
+    step = "connection"
+    cure = (
+        f"{_CONNECTIONS}, + beside Manage OpenAI API Connections: paste URL and key. Leave the rest as it is."
+    )
+    if not facts.openwebui_url or not facts.openwebui_key or not facts.connection_key:
+        return _found(step, "open", "It cannot be seen without the steps above.", cure)
+    answer = _ask(facts, "/openai/config")
+    if answer.status != 200 or not isinstance(answer.data, dict):
+        return _unclear(step, answer)
+    config = answer.data
+    keys, urls = config.get("OPENAI_API_KEYS") or [], config.get("OPENAI_API_BASE_URLS") or []
+    places = [place for place, key in enumerate(keys) if key == facts.connection_key and place < len(urls)]
+    if not places:
+        text = "None of its connections has this server's key."
+        return _found(step, "open", text, cure)
+    if config.get("ENABLE_OPENAI_API") is False:
+        text = "OpenAI connections are switched off there."
+        return _found(step, "wrong", text, f"{_CONNECTIONS}: switch OpenAI API on.")
+    faults = [_fault(_config_of(config, place, urls[place])) for place in places]
+    where = shown_address(str(urls[places[0]]))
+    if all(faults):
+        return _found(step, "wrong", f"{where}: {faults[0]}", f"{_CONNECTIONS}: edit that connection.")
+    return _found(step, "done", f"It asks {where}.")
+
+
+def check_models(facts: Facts) -> Finding:
+    """Whether the models are listed in Open WebUI."""
+    step = "models"
+    if not facts.openwebui_url or not facts.openwebui_key:
+        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+    answer = _ask(facts, "/api/models")
+    listed = _ids(answer.data)
+    if answer.status != 200 or listed is None:
+        return _unclear(step, answer)
+    ours = facts.offered
+    found = [model for model in listed if (model in ours if ours else model.startswith(OWN_PREFIX))]
+    if not found:
+        cure = "Connect this server first. If it is connected: does Open WebUI reach the URL? From inside a "
+        cure += "container, 127.0.0.1 is the container itself; use host.docker.internal."
+        return _found(step, "wrong", "None of this server's models is listed.", cure)
+    of = f" of {len(ours)}" if ours else ""
+    return _found(step, "done", f"{len(found)}{of} are listed.")
+
+
+def check_access(facts: Facts) -> Finding:
+    """Whether users may use any of the models."""
+    step = "access"
+    if not facts.openwebui_url or not facts.openwebui_key:
+        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+    answer = _ask(facts, "/api/v1/models/base")
+    if answer.status != 200 or not isinstance(answer.data, list):
+        return _unclear(step, answer)
+    ours = facts.offered
+    open_to = [
+        record
+        for record in answer.data
+        if isinstance(record, dict)
+        and _is_ours(str(record.get("id")), ours)
+        and record.get("is_active") is not False
+        and is_shared(record)
+    ]
+    if not open_to:
+        cure = "Publish agents and personas on the Agents page under Setup, or share their models there."
+        return _found(step, "open", "So far admins alone can use this server's models.", cure)
+    return _found(step, "done", f"{_count(len(open_to), 'model')} shared with users.")
+
+
+def check_tools(facts: Facts) -> Finding:
+    """Whether there are tools that agents can call."""
+    step = "tools"
+    if not facts.openwebui_url or not facts.openwebui_key:
+        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+    answer = _ask(facts, "/api/v1/tools/")
+    if answer.status != 200 or not isinstance(answer.data, list):
+        return _unclear(step, answer)
+    if not answer.data:
+        cure = (
+            "Add some under Workspace → Tools, or a tool server under Admin Panel → Settings → Integrations."
+        )
+        return _found(step, "open", "There are none, so agents have only Open WebUI's own.", cure)
+    return _found(step, "done", f"{_count(len(answer.data), 'toolkit')} found.")
+
+
+Check = Callable[[Facts], Finding]
+STEPS: dict[str, Check] = {
+    "server": check_server,
+    "llm": check_llm,
+    "openwebui": check_openwebui,
+    "key": check_key,
+    "connection": check_connection,
+    "models": check_models,
+    "access": check_access,
+    "tools": check_tools,
+}
+"""All checks, in the order in which the steps are done."""
+
+TITLES = {
+    "server": "Agent Mode runs",
+    "llm": "An LLM provider answers",
+    "openwebui": "Open WebUI answers",
+    "key": "Its API key is an admin's",
+    "connection": "Open WebUI is connected to this server",
+    "models": "The models are listed there",
+    "access": "Users may use them",
+    "tools": "Tools are found",
+}
+
+
+def steps(facts: Facts) -> dict[str, Check]:
+    """The checks that these facts allow."""
+    return {name: check for name, check in STEPS.items() if name != "server" or facts.server_url}
+
+
+def late(step: str) -> Finding:
+    """What is found of a check that took too long."""
+    cure = "Whatever it asks does not answer. Try again."
+    return _found(step, "wrong", f"No result within {SECONDS:g} seconds.", cure)
+
+
+def next_step(findings: Sequence[Finding]) -> Finding | None:
+    """What to do next: what is wrong goes before what is not done yet."""
+    wrong = [finding for finding in findings if finding.state == "wrong"]
+    return next(iter([*wrong, *(finding for finding in findings if finding.state == "open")]), None)
+
+
+def is_shared(record: Mapping[str, Any]) -> bool:
+    """Whether a model's record lets anybody in besides admins."""
+    if "access_grants" not in record and "access_control" in record:
+        control = record["access_control"]
+        read = control.get("read") if isinstance(control, dict) else None
+        return control is None or (isinstance(read, dict) and any(read.values()))
+    grants = record.get("access_grants")
+    return any(
+        isinstance(grant, dict) and grant.get("permission") == "read"
+        for grant in (grants if isinstance(grants, list) else ())
+    )
+
+
+def shown_address(url: str) -> str:
+    """An address without user, password and query: those may hold a key."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "that address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:120]
+
+
+def _found(step: str, state: State, text: str, cure: str = "") -> Finding:
+    return Finding(step, TITLES[step], state, text, cure)
+
+
+def _ask(facts: Facts, path: str) -> Answer:
+    return probe.get(f"{facts.openwebui_url}{path}", facts.openwebui_key)
+
+
+def _unclear(step: str, answer: Answer) -> Finding:
+    if answer.status in (401, 403):
+        return _found(step, "open", "It cannot be seen: the API key may not ask.", _ABOVE)
+    said = f" It says: {answer.said}" if answer.said else ""
+    text = f"Open WebUI did not say ({answer.status or answer.reason}).{said}"
+    return _found(step, "wrong", text, "Try again; if it stays so, look at Open WebUI's log.")
+
+
+def _ids(data: Any) -> list[str] | None:
+    entries = data.get("data") if isinstance(data, dict) else data
+    if not isinstance(entries, list):
+        return None
+    return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+def _is_ours(model: str, offered: frozenset[str] | None) -> bool:
+    return model in offered if offered else model.startswith(OWN_PREFIX)
+
+
+def _config_of(config: Mapping[str, Any], place: int, url: Any) -> Mapping[str, Any]:
+    """What the dialog of a connection keeps: by its place, in old versions by its address."""
+    known = config.get("OPENAI_API_CONFIGS")
+    found = known.get(str(place), known.get(str(url))) if isinstance(known, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _fault(config: Mapping[str, Any]) -> str:
+    """What keeps a connection from working; empty: nothing."""
+    if config.get("enable") is False:
+        return "the connection is switched off."
+    if config.get("prefix_id"):
+        return "it has a Prefix ID, and with one no chat works."
+    if config.get("model_ids"):
+        return "it has Model IDs, and with them personas lose their context. Leave them empty."
+    return ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

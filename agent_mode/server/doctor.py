@@ -1,0 +1,94 @@
+"""`python -m agent_mode doctor`: which of the steps to a chat are done, and how to do the next one."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from agent_mode.admin import setup
+from agent_mode.admin.setup import Facts, Finding
+from agent_mode.observe.logs import get_logger
+from agent_mode.server.prepare import KEY_FILE
+from agent_mode.settings import Settings
+from agent_mode.valves import PersonaValves
+
+log = get_logger(__name__)
+
+_MARKS = {"done": "ok   ", "open": "open ", "wrong": "WRONG"}
+_ANY = ("0.0.0.0", "::", "")
+
+
+def add_command(commands: Any) -> None:
+    """Adds `doctor` to the parser of `python -m agent_mode`."""
+    commands.add_parser(
+        "doctor",
+        help="check what is set up: server, LLM, Open WebUI, key, connection, models, access, tools",
+    )
+
+
+def run(settings: Settings) -> tuple[list[str], bool]:
+    """Checks everything at once; returns the lines to print, and whether nothing is wrong."""
+    findings = examine(facts_of(settings))
+    lines = [line for finding in findings for line in _lines(finding)]
+    wrong = [finding for finding in findings if finding.state == "wrong"]
+    if wrong:
+        lines.append(f"{len(wrong)} of {len(findings)} checks found something wrong.")
+    return lines, not wrong
+
+
+def facts_of(settings: Settings) -> Facts:
+    """What there is to check, as `serve` would find it; nothing is made."""
+    valves = _valves(settings.data_dir / "pipelines" / "personas" / "valves.json")
+    host = "127.0.0.1" if settings.host in _ANY else settings.host
+    return setup.facts_of(
+        settings,
+        llm_base_url=valves.llm_base_url,
+        llm_api_key=valves.llm_api_key,
+        llm_model=valves.llm_model,
+        connection_key=settings.pipelines_api_key or _key(settings.data_dir / KEY_FILE),
+        server_url=f"http://{f'[{host}]' if ':' in host else host}:{settings.port}",
+    )
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """Runs the checks side by side; one that takes too long is left behind."""
+    answers: queue.SimpleQueue[Finding] = queue.SimpleQueue()
+    steps = setup.steps(facts)
+    for check in steps.values():
+        # Daemons: what never answers must not keep the command from ending.
+        threading.Thread(target=lambda check=check: answers.put(check(facts)), daemon=True).start()
+    found: dict[str, Finding] = {}
+    deadline = time.monotonic() + setup.SECONDS
+    while len(found) < len(steps):
+        try:
+            finding = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        found[finding.step] = finding
+    return [found.get(step) or setup.late(step) for step in steps]
+
+
+def _lines(finding: Finding) -> list[str]:
+    lines = [f"{_MARKS[finding.state]}  {finding.title}: {finding.text}"]
+    return [*lines, f"       → {finding.cure}"] if finding.cure else lines
+
+
+def _valves(path: Path) -> PersonaValves:
+    try:
+        return PersonaValves.model_validate(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return PersonaValves.model_validate({})
+    except (OSError, ValueError) as error:
+        log.warning("the valves of the personas cannot be read, defaults hold", file=path, reason=str(error))
+        return PersonaValves.model_validate({})
+
+
+def _key(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeError):
+        return None

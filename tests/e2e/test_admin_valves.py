@@ -1,0 +1,120 @@
+"""Valves on the Agents page, in a real browser: a wrong value, what is default, secrets, two admins."""
+
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import OpenAdmin
+from tests.e2e.stand import Stand
+
+SECRET = "sk-of-the-valves-0123456789abcd"
+
+
+@pytest.fixture
+def kept(stand: Stand) -> Iterator[None]:
+    """The valves of the personas, put back afterwards."""
+    before = stand.ours.get("/personas/valves").json()
+    yield
+    stand.ours.post("/personas/valves/update", before)
+
+
+def held(stand: Stand) -> dict[str, Any]:
+    return stand.ours.get("/personas/valves").json()
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
+    stand: Stand, agents_page: OpenAdmin
+) -> None:
+    from playwright.sync_api import expect
+
+    before = held(stand)
+    window = agents_page().sign_in()
+    listed = window.open("/valves?q=personas")
+    listed.get_by_role("link", name="personas").first.click()
+    window.page.wait_for_url("**/valves/personas")
+    window.alive()
+    form = window.main
+    form.get_by_label("Max steps").fill("99")
+    form.get_by_label("Keyword prefix").fill("abc")
+    form.get_by_label("Llm model").fill("stub-agent")
+    form.get_by_role("switch", name="Show persona info").click()
+    expect(form.get_by_text("Not saved")).to_be_visible()
+    form.get_by_role("button", name="Save").click()
+
+    expect(form.get_by_text("This must be between 1 and 20.")).to_be_visible()
+    expect(form.get_by_role("alert").first).to_contain_text("Nothing was saved")
+    assert held(stand) == before
+    form.get_by_label("Max steps").fill("7")
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_text("What would hold is !")).to_be_visible()
+    form.get_by_label("Keyword prefix").fill("~")
+    form.get_by_role("button", name="Save").click()
+
+    expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
+    changes = {"max_steps": 7, "keyword_prefix": "~", "llm_model": "stub-agent", "show_persona_info": False}
+    assert held(stand) == {**before, **changes}
+    assert not window.console
+    window.open("/valves/personas")
+    form.get_by_role("button", name="Reset Max steps").click()
+    expect(form.get_by_label("Max steps")).to_have_value("5")
+    form.get_by_role("button", name="Save").click()
+    expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
+    assert held(stand) == {**before, **changes, "max_steps": 5}
+    form.get_by_role("button", name="Reset all").click()
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_text("changed", exact=True).locator("visible=true")).to_have_count(0)
+    assert held(stand)["keyword_prefix"] == "!"
+    records = window.open("/records?q=keyword_prefix")
+    expect(records.get_by_text("saved valves").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_secret_is_kept_replaced_and_cleared_but_never_shown(stand: Stand, agents_page: OpenAdmin) -> None:
+    from playwright.sync_api import expect
+
+    window = agents_page().sign_in()
+    form = window.open("/valves/personas")
+    field = form.get_by_label("Llm api key")
+    field.fill(SECRET)
+    form.get_by_role("button", name="Save").click()
+    expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
+    assert held(stand)["llm_api_key"] == f"********{SECRET[-4:]}"
+
+    window.open("/valves/personas")
+    expect(field).to_have_value("")
+    assert SECRET not in window.page.content()
+    form.get_by_label("Max steps").fill("6")
+    form.get_by_role("button", name="Save").click()
+    expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
+    assert held(stand)["llm_api_key"] == f"********{SECRET[-4:]}", "another valve was saved, the key is kept"
+
+    window.open("/valves/personas")
+    form.get_by_role("button", name="Forget Llm api key").click()
+    form.get_by_role("button", name="Save").click()
+    expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
+    assert held(stand)["llm_api_key"] is None
+    records = window.open("/records?q=llm_api_key")
+    expect(records.get_by_text("saved valves").first).to_be_visible()
+    assert SECRET not in window.page.content()
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_second_of_two_admins_is_told(stand: Stand, agents_page: OpenAdmin) -> None:
+    from playwright.sync_api import expect
+
+    window = agents_page().sign_in()
+    form = window.open("/valves/personas")
+    form.get_by_label("Max steps").fill("3")
+    stand.ours.post("/personas/valves/update", {**held(stand), "multi_turns": 4})
+    form.get_by_role("button", name="Save", exact=True).click()
+    expect(form.get_by_text("Somebody else has changed")).to_be_visible()
+    expect(form.get_by_label("Max steps")).to_have_value("3")
+    form.get_by_role("button", name="Show theirs").click()
+    expect(form.get_by_label("Multi turns")).to_have_value("4")
+    assert held(stand)["max_steps"] == 5
