@@ -196,7 +196,7 @@ def check_connection(facts: Facts) -> Finding:
     if answer.status != 200 or not isinstance(answer.data, dict):
         return _unclear(step, answer)
     config = answer.data
-    keys, urls = config.get("OPENAI_API_KEYS") or [], config.get("OPENAI_API_BASE_URLS") or []
+    keys, urls = _list(config.get("OPENAI_API_KEYS")), _list(config.get("OPENAI_API_BASE_URLS"))
     places = [place for place, key in enumerate(keys) if key == facts.connection_key and place < len(urls)]
     if not places:
         text = "None of its connections has this server's key."
@@ -354,6 +354,10 @@ def _ids(data: Any) -> list[str] | None:
     if not isinstance(entries, list):
         return None
     return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _is_ours(model: str, offered: frozenset[str] | None) -> bool:

@@ -211,7 +211,7 @@ def _check_kept(made: BaseModel, pipeline_id: str) -> None:
     except Exception as error:  # serializers of others may raise anything
         raise ConfigurationError(
             f"The Pipelines server cannot keep the valves of {pipeline_id} ({type(error).__name__}).",
-            hint="Its author has to use plain types (`str` in place of `SecretStr`). Nothing was changed.",
+            hint="Its author has to use types that JSON has: `str` in place of `SecretStr`. Nothing was changed.",
             code="valves_unstorable",
             status=409,
         ) from error

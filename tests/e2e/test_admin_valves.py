@@ -40,9 +40,9 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     window.page.wait_for_url("**/valves/personas")
     window.alive()
     form = window.main
-    form.get_by_label("Max steps").fill("99")
-    form.get_by_label("Keyword prefix").fill("abc")
-    form.get_by_label("Llm model").fill("stub-agent")
+    form.get_by_label("Max steps", exact=True).fill("99")
+    form.get_by_label("Keyword prefix", exact=True).fill("abc")
+    form.get_by_label("LLM model", exact=True).fill("stub-agent")
     form.get_by_role("switch", name="Show persona info").click()
     expect(form.get_by_text("Not saved")).to_be_visible()
     form.get_by_role("button", name="Save").click()
@@ -50,10 +50,10 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     expect(form.get_by_text("This must be between 1 and 20.")).to_be_visible()
     expect(form.get_by_role("alert").first).to_contain_text("Nothing was saved")
     assert held(stand) == before
-    form.get_by_label("Max steps").fill("7")
+    form.get_by_label("Max steps", exact=True).fill("7")
     form.get_by_role("button", name="Save").click()
     expect(form.get_by_text("What would hold is !")).to_be_visible()
-    form.get_by_label("Keyword prefix").fill("~")
+    form.get_by_label("Keyword prefix", exact=True).fill("~")
     form.get_by_role("button", name="Save").click()
 
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
@@ -62,7 +62,7 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     assert not window.console
     window.open("/valves/personas")
     form.get_by_role("button", name="Reset Max steps").click()
-    expect(form.get_by_label("Max steps")).to_have_value("5")
+    expect(form.get_by_label("Max steps", exact=True)).to_have_value("5")
     form.get_by_role("button", name="Save").click()
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
     assert held(stand) == {**before, **changes, "max_steps": 5}
@@ -80,7 +80,7 @@ def test_a_secret_is_kept_replaced_and_cleared_but_never_shown(stand: Stand, age
 
     window = agents_page().sign_in()
     form = window.open("/valves/personas")
-    field = form.get_by_label("Llm api key")
+    field = form.get_by_label("LLM API key", exact=True)
     field.fill(SECRET)
     form.get_by_role("button", name="Save").click()
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
@@ -89,13 +89,13 @@ def test_a_secret_is_kept_replaced_and_cleared_but_never_shown(stand: Stand, age
     window.open("/valves/personas")
     expect(field).to_have_value("")
     assert SECRET not in window.page.content()
-    form.get_by_label("Max steps").fill("6")
+    form.get_by_label("Max steps", exact=True).fill("6")
     form.get_by_role("button", name="Save").click()
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
     assert held(stand)["llm_api_key"] == f"********{SECRET[-4:]}", "another valve was saved, the key is kept"
 
     window.open("/valves/personas")
-    form.get_by_role("button", name="Forget Llm api key").click()
+    form.get_by_role("button", name="Forget LLM API key").click()
     form.get_by_role("button", name="Save").click()
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
     assert held(stand)["llm_api_key"] is None
@@ -110,11 +110,11 @@ def test_the_second_of_two_admins_is_told(stand: Stand, agents_page: OpenAdmin) 
 
     window = agents_page().sign_in()
     form = window.open("/valves/personas")
-    form.get_by_label("Max steps").fill("3")
+    form.get_by_label("Max steps", exact=True).fill("3")
     stand.ours.post("/personas/valves/update", {**held(stand), "multi_turns": 4})
     form.get_by_role("button", name="Save", exact=True).click()
     expect(form.get_by_text("Somebody else has changed")).to_be_visible()
-    expect(form.get_by_label("Max steps")).to_have_value("3")
+    expect(form.get_by_label("Max steps", exact=True)).to_have_value("3")
     form.get_by_role("button", name="Show theirs").click()
-    expect(form.get_by_label("Multi turns")).to_have_value("4")
+    expect(form.get_by_label("Multi turns", exact=True)).to_have_value("4")
     assert held(stand)["max_steps"] == 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from agent_mode.valves import MASK, PersonaValves
 KEY = "sk-of-the-weather-1234567890"
 
 
-class Unit(Enum):
+class Unit(StrEnum):
     C = "celsius"
     K = "kelvin"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,8 +206,8 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
         pictures.own(data)
 
 
-async def test_publications_are_remembered_by_open_webui() -> None:
-    db = await Database.open("sqlite+aiosqlite://")
+async def test_publications_are_remembered_by_open_webui(tmp_path: Path) -> None:
+    db = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
     try:
         store = PublicationStore(db)
         await store.put("http://a/", "m", None, {"tags": ["Agent"]}, "ada")

@@ -212,7 +212,7 @@ class _Dialog:
         """The wish; None if it was cancelled."""
         now = {group for entry in self._entries for group in entry.readers.groups if group in self._groups}
         open_to_all = all(entry.readers.everyone for entry in self._entries)
-        with ui.dialog() as dialog, ui.card().classes("am-dialog").props('role=dialog aria-modal="true"'):
+        with ui.dialog() as dialog, ui.card().classes("am-dialog"):
             with ui.element("h2"):
                 ui.label(f"Publish {_count(len(self._entries))}")
             everyone = ui.switch("Everyone may use them", value=open_to_all)

@@ -44,8 +44,11 @@ def _follow_colours(editor: ui.codemirror) -> None:
     name = f"am-colours-{editor.id}"
 
     def change(dark: bool) -> None:
-        if not editor.is_deleted:
-            editor.theme = _DARK if dark else _LIGHT
+        theme = _DARK if dark else _LIGHT
+        # Only if it is another one: what is set is sent along with the whole text, and whoever is typing
+        # would find the text as it was a moment ago.
+        if not editor.is_deleted and editor.theme != theme:
+            editor.theme = theme
 
     ui.on(name, lambda event: change(bool(event.args)))
     ui.timer(

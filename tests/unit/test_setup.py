@@ -1,0 +1,264 @@
+"""The steps of the set-up: what each check finds, against servers that answer as they like; and `doctor`."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from agent_mode.admin import setup
+from agent_mode.admin.setup import Facts
+from agent_mode.errors import ConfigurationError
+from agent_mode.llm.connection import Connection
+from agent_mode.server import doctor
+from agent_mode.settings import Settings
+from agent_mode.tools import probe
+
+KEY = "sk-admins-key-of-open-webui"
+OWN = "am-connection-key-of-this-server"
+USER: Any = (401, {"detail": "You do not have permission to access this resource."})
+
+
+class Elsewhere:
+    """A server: by path, status and JSON, or what makes them."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, Any] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append((self.path, self.headers.get("Authorization")))
+                status, data = outer.replies.get(self.path, (404, {"detail": "Not Found"}))
+                raw = data if isinstance(data, bytes) else json.dumps(data).encode()
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def there() -> Iterator[Elsewhere]:
+    server = Elsewhere()
+    yield server
+    server.close()
+
+
+Ask = Callable[..., setup.Finding]
+
+
+@pytest.fixture
+def check(there: Elsewhere) -> Ask:
+    """Runs one check, with facts that fit the server."""
+
+    def run(step: str, **facts: Any) -> setup.Finding:
+        llm = Connection("openai", f"{there.url}/v1", KEY)
+        given = {"llm": llm, "openwebui_url": there.url, "openwebui_key": KEY, "connection_key": OWN}
+        finding = setup.STEPS[step](Facts(**{**given, "server_url": there.url, **facts}))
+        assert finding.step == step
+        assert (finding.state == "done") == (finding.cure == "")
+        assert KEY not in repr(finding)
+        assert OWN not in repr(finding)
+        return finding
+
+    return run
+
+
+CONFIG: dict[str, Any] = {
+    "ENABLE_OPENAI_API": True,
+    "OPENAI_API_BASE_URLS": ["http://a/v1", "http://user:pass@b:9099"],
+    "OPENAI_API_KEYS": ["other", OWN],
+    "OPENAI_API_CONFIGS": {"0": {"enable": False}, "1": {"enable": True, "prefix_id": "", "model_ids": []}},
+}
+FAULTY = {"prefix_id": "Prefix ID", "model_ids": "Model IDs"}
+MODELS: Any = {"data": [{"id": "gpt"}, {"id": "personas.coder"}]}
+SHARED = [{"id": "personas.coder", "access_grants": [{"permission": "read", "principal_type": "group"}]}]
+
+
+@pytest.mark.parametrize(
+    ("step", "replies", "state", "words"),
+    [
+        ("server", {"/readyz": (200, {"status": True})}, "done", "answers at"),
+        ("server", {"/readyz": (503, {"status": False})}, "wrong", "could not start"),
+        ("server", {}, "wrong", "Something else"),
+        ("llm", {"/v1/models": (200, {"data": [{"id": "gpt"}]})}, "done", "1 model"),
+        ("llm", {"/v1/models": (401, {"error": f"no {KEY}"})}, "wrong", "refused the key"),
+        ("llm", {"/v1/models": (500, b"oops")}, "wrong", "500"),
+        ("llm", {"/v1/models": (200, b"<html>")}, "wrong", "no list of models"),
+        ("llm", {}, "open", "lists no models"),
+        ("openwebui", {"/api/version": (200, {"version": "0.12.4"})}, "done", "0.12.4"),
+        ("openwebui", {"/api/version": (200, b"<html>")}, "wrong", "not Open WebUI"),
+        ("openwebui", {"/api/version": (302, b"")}, "wrong", "somewhere else"),
+        ("key", {"/api/v1/models/base": (200, [])}, "done", "accepted"),
+        ("key", {"/api/v1/models/base": (403, {"detail": "Not enabled"})}, "wrong", "Not enabled"),
+        ("key", {"/api/v1/models/base": USER}, "wrong", "does not know"),
+        (
+            "key",
+            {"/api/v1/models/base": USER, "/api/v1/users/user/info": (200, None)},
+            "wrong",
+            "not an admin's",
+        ),
+        ("key", {"/api/v1/models/base": (500, {})}, "wrong", "500"),
+        ("connection", {"/openai/config": (200, CONFIG)}, "done", "http://b:9099"),
+        ("connection", {"/openai/config": (200, {**CONFIG, "OPENAI_API_KEYS": ["x"]})}, "open", "None of"),
+        ("connection", {"/openai/config": (200, {**CONFIG, "ENABLE_OPENAI_API": False})}, "wrong", "off"),
+        ("connection", {"/openai/config": USER}, "open", "may not ask"),
+        ("models", {"/api/models": (200, MODELS)}, "done", "1 are listed"),
+        ("models", {"/api/models": (200, {"data": []})}, "wrong", "None"),
+        ("access", {"/api/v1/models/base": (200, SHARED)}, "done", "1 model shared"),
+        ("access", {"/api/v1/models/base": (200, [{"id": "personas.x"}])}, "open", "admins alone"),
+        ("access", {"/api/v1/models/base": (200, [{**SHARED[0], "id": "gpt"}])}, "open", "admins alone"),
+        ("tools", {"/api/v1/tools/": (200, [{"id": "dice"}])}, "done", "1 toolkit"),
+        ("tools", {"/api/v1/tools/": (200, [])}, "open", "none"),
+    ],
+)
+def test_what_each_check_finds(
+    there: Elsewhere, check: Ask, step: str, replies: dict[str, Any], state: str, words: str
+) -> None:
+    there.replies = replies
+    found = check(step)
+    assert (found.state, words in found.text) == (state, True), found
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_connection_that_cannot_work(there: Elsewhere, check: Ask, name: str) -> None:
+    configs = {"1": {"enable": True, name: "x"}}
+    there.replies = {"/openai/config": (200, {**CONFIG, "OPENAI_API_CONFIGS": configs})}
+    found = check("connection")
+    assert found.state == "wrong"
+    assert FAULTY[name] in found.text
+
+
+@pytest.mark.parametrize("step", setup.STEPS)
+@pytest.mark.parametrize(
+    "answer", [b"null", b"[[], 7, null]", b'{"data": 7}', b'{"data": {"a": 1}}', b"[" * 5000]
+)
+def test_odd_answers_do_no_harm(there: Elsewhere, check: Ask, step: str, answer: bytes) -> None:
+    paths = ("/readyz", "/v1/models", "/api/version", "/api/v1/models/base", "/openai/config", "/api/models")
+    there.replies = dict.fromkeys((*paths, "/api/v1/tools/", "/api/v1/users/user/info"), (200, answer))
+    check(step)
+
+
+@pytest.mark.parametrize("step", setup.STEPS)
+def test_nobody_there(check: Ask, step: str) -> None:
+    nobody = "http://127.0.0.1:9"
+    llm = Connection("openai", nobody, KEY)
+    assert check(step, llm=llm, openwebui_url=nobody, server_url=nobody).state == "wrong"
+
+
+@pytest.mark.parametrize("step", [step for step in setup.STEPS if step != "server"])
+def test_what_is_not_set_is_no_fault(check: Ask, step: str) -> None:
+    facts = {"openwebui_url": None, "openwebui_key": None, "connection_key": None}
+    assert check(step, llm=Connection("demo"), **facts).state == "open"
+
+
+def test_a_model_that_the_provider_does_not_list(there: Elsewhere, check: Ask) -> None:
+    there.replies = {"/v1/models": (200, {"data": [{"id": "gpt"}]})}
+    found = check("llm", llm=Connection("openai", f"{there.url}/v1", KEY, "gone"))
+    assert (found.state, "gone" in found.text) == ("wrong", True)
+    assert check("llm", llm=ConfigurationError("Odd.", hint="Set it.")).cure == "Set it."
+
+
+def test_the_key_goes_where_it_belongs_and_no_further(there: Elsewhere) -> None:
+    there.replies = {"/a": (302, b""), "/elsewhere": (200, {})}
+    assert probe.get(f"{there.url}/a", KEY).status == 302
+    assert there.asked == [("/a", f"Bearer {KEY}")]
+    assert probe.get(f"{there.url}/a", "sk-\nx").status == 0, "a key that no header can hold"
+
+
+def test_what_is_wrong_comes_before_what_is_not_done() -> None:
+    found = [setup.Finding(state, "", state, "") for state in ("done", "open", "wrong", "open")]  # pyright: ignore[reportArgumentType]
+    assert [setup.next_step(found[:n]) for n in (1, 2, 4)] == [None, found[1], found[2]]
+
+
+# doctor
+
+
+@pytest.fixture
+def settings(tmp_path: Any, there: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    def make(**values: str) -> Settings:
+        given = {
+            "HOST": "0.0.0.0",
+            "PORT": there.url.rpartition(":")[2],
+            "OPENAI_API_BASE_URL": f"{there.url}/v1",
+            "OPENWEBUI_URL": f"{there.url}/",
+            "OPENWEBUI_API_KEY": KEY,
+            "AGENT_MODE_DATA_DIR": str(tmp_path),
+            **values,
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        return Settings()  # pyright: ignore[reportCallIssue]
+
+    return make
+
+
+def test_doctor_says_all_at_once(there: Elsewhere, settings: Callable[..., Settings], tmp_path: Any) -> None:
+    (tmp_path / "connection_key").write_text(f"{OWN}\n")
+    there.replies = {
+        "/readyz": (200, {"status": True}),
+        "/v1/models": (200, {"data": [{"id": "gpt"}]}),
+        "/api/version": (200, {"version": "0.12.4"}),
+        "/api/v1/models/base": (200, SHARED),
+        "/openai/config": (200, CONFIG),
+        "/api/models": (200, MODELS),
+        "/api/v1/tools/": (200, []),
+    }
+    lines, good = doctor.run(settings())
+    assert good
+    assert [line[:5].strip() for line in lines if "→" not in line] == ["ok"] * 7 + ["open"]
+    assert lines[-1].startswith("       → ")
+
+    there.replies["/v1/models"] = (401, {})
+    lines, good = doctor.run(settings())
+    assert not good
+    assert lines[-1] == "1 of 8 checks found something wrong."
+    assert KEY not in str(lines)
+
+
+def test_doctor_reads_the_valves_of_the_personas(
+    there: Elsewhere, settings: Callable[..., Settings], tmp_path: Any
+) -> None:
+    folder = tmp_path / "pipelines" / "personas"
+    folder.mkdir(parents=True)
+    file = folder / "valves.json"
+    file.write_text(
+        json.dumps({"llm_base_url": f"{there.url}/other", "llm_api_key": "sk-x", "llm_model": "m"})
+    )
+    facts = doctor.facts_of(settings())
+    assert facts.llm == Connection("openai", f"{there.url}/other", "sk-x", "m")
+    file.write_text("{")
+    assert isinstance(doctor.facts_of(settings()).llm, Connection)
+
+
+def test_doctor_does_not_wait_for_what_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        before = time.monotonic()
+        found = doctor.examine(Facts(Connection("demo"), url, KEY, OWN))
+        assert time.monotonic() - before < 2
+    assert [finding.state for finding in found] == ["open", *["wrong"] * 6]
+    assert "No result within" in found[1].text
