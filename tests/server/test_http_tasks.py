@@ -110,7 +110,7 @@ def test_list(webui: OpenWebUI, provider: Provider, stream: bool) -> None:
 
     listed = set(re.findall(r"`!([\w-]+)`", text))
     assert {path.stem for path in (ROOT / "personas").glob("*.json")} <= listed
-    # The categories of personas; agents are listed for users who may call them, which nobody vouches for here.
+    # Categories of personas; agents are listed for users who may call them, which nobody vouches for here.
     assert text.count("| Type | Persona | What for |") == 8
     assert provider.chats == []
 
