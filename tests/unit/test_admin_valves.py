@@ -27,7 +27,7 @@ class Weather(BaseModel):
 
     API_KEY: str = KEY
     max_tokens: str = "5"
-    days: int = Field(3, ge=1, le=7)
+    days: int = Field(default=3, ge=1, le=7)
     unit: Unit = Unit.C
     mode: Literal["now", "later"] = "now"
     stations: list[str] = Field(default_factory=lambda: ["a"])

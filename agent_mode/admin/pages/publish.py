@@ -80,7 +80,7 @@ class _Page:
             self._load,
             [
                 Column("Model", self._draw_name),
-                Column("Kind", lambda entry: entry.model.kind),
+                Column("Kind", lambda entry: entry.model.kind, minor=True),
                 Column("Who may use it", self._readers),
                 Column("State", _draw_state),
             ],
@@ -109,7 +109,8 @@ class _Page:
         model = entry.model
         with ui.row().classes("am-inline am-tick") as row:
             box = ui.checkbox(
-                value=model.id in self._chosen, on_change=lambda event: self._choose(model.id, event.value)
+                value=model.id in self._chosen,
+                on_change=lambda event: self._choose(model.id, on=event.value is True),
             ).props("dense")
             box._props["aria-label"] = f"Choose {model.name}"
             with ui.element("div"):
@@ -122,7 +123,7 @@ class _Page:
             return "nobody: it is switched off there"
         return readers_in_words(entry.readers, self._overview.groups)
 
-    def _choose(self, model_id: str, on: bool) -> None:
+    def _choose(self, model_id: str, *, on: bool) -> None:
         if on:
             self._chosen[model_id] = None
         else:
@@ -252,7 +253,8 @@ class _Dialog:
             bool(give.value),
             self._picture,
         )
-        dialog.delete()
+        if not dialog.is_deleted:  # with the window, it is
+            dialog.delete()
         return wish if answer else None
 
     async def _take(self, event: Any) -> None:

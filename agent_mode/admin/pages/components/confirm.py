@@ -24,5 +24,6 @@ async def confirm(title: str, text: str, *, action: str, danger: bool = False) -
             button("Cancel", lambda: dialog.submit(False)).props("autofocus")
             button(action, lambda: dialog.submit(True), kind="danger" if danger else "main")
     answer = await dialog
-    dialog.delete()
+    if not dialog.is_deleted:  # with the window, it is
+        dialog.delete()
     return bool(answer)
