@@ -139,9 +139,7 @@ def _info(pipeline_id: str, pipeline: Any) -> PipelineInfo:
     changed = 0
     if isinstance(valves, BaseModel):
         defaults = _defaults(type(valves), plain=True)
-        changed = sum(
-            1 for name, usual in defaults.items() if getattr(valves, name) != usual
-        )
+        changed = sum(1 for name, usual in defaults.items() if getattr(valves, name) != usual)
     shown = name.strip() if isinstance(name, str) and name.strip() else pipeline_id
     return PipelineInfo(pipeline_id, shown, kind, own, changed, isinstance(valves, BaseModel))
 
@@ -211,7 +209,7 @@ def _check_kept(made: BaseModel, pipeline_id: str) -> None:
     except Exception as error:  # serializers of others may raise anything
         raise ConfigurationError(
             f"The Pipelines server cannot keep the valves of {pipeline_id} ({type(error).__name__}).",
-            hint="Its author has to use types that JSON has: `str` in place of `SecretStr`. Nothing was changed.",
+            hint="Its author has to use types of JSON: `str` in place of `SecretStr`. Nothing was changed.",
             code="valves_unstorable",
             status=409,
         ) from error

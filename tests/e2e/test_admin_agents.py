@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import Open, OpenAdmin
 from tests.e2e.stand import Stand
-from tests.e2e.webui import EVERYBODY
+from tests.e2e.webui import EVERYBODY, PASSWORD
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -284,10 +284,18 @@ def test_the_list_finds_copies_disables_deletes_and_takes_back(
         assert "owned" not in window.page.title()
 
 
+def test_the_connection_key_opens_no_tools_of_open_webui(agents_page: OpenAdmin) -> None:
+    from playwright.sync_api import expect
+
+    main = begin(agents_page().sign_in(), "Function agent", "Key holder")
+    expect(main.get_by_text("Sign in with your Open WebUI account to use them")).to_be_visible()
+    expect(main.get_by_role("switch", name="With the tools of Open WebUI")).to_be_disabled()
+
+
 def test_tools_are_picked_and_called_in_try_it(agents_page: OpenAdmin) -> None:
     from playwright.sync_api import expect
 
-    window = agents_page().sign_in()
+    window = agents_page().sign_in(email="ada@example.org", password=PASSWORD)
     main = begin(window, "Function agent", "Roller")
     main.get_by_label("Tools", exact=True).first.click()
     window.page.get_by_role("option", name="roll_dice").click()

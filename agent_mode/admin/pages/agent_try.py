@@ -81,16 +81,27 @@ class TryPane:
                 self._stop = button("Stop", self._halt, kind="danger", icon="stop")
                 button("Show the prompt", self._show_prompt, icon="visibility")
             self._with_tools = ui.switch("With the tools of Open WebUI", value=False)
-            key = self._visit.runtime.settings.openwebui_api_key
-            if not (key and self._visit.runtime.openwebui.known):
+            obstacle = self._no_tools()
+            if obstacle:
                 self._with_tools.disable()
-                ui.label("They need OPENWEBUI_URL and OPENWEBUI_API_KEY.").classes("am-field-help")
-            else:
-                ui.label("Called in the name of the admin whose key OPENWEBUI_API_KEY is.").classes(
-                    "am-field-help"
-                )
+            ui.label(obstacle or "Called in the name of the admin whose key OPENWEBUI_API_KEY is.").classes(
+                "am-field-help"
+            )
         self._stop.set_visibility(False)
         ui.context.client.on_delete(self._cancel)
+
+    def _no_tools(self) -> str:
+        """Why the tools of Open WebUI cannot be used here; empty: they can.
+
+        They run with an admin's key, so only for somebody who has shown to be one of Open WebUI; holders of
+        the connection key have not.
+        """
+        runtime = self._visit.runtime
+        if not (runtime.settings.openwebui_api_key and runtime.openwebui.known):
+            return "They need OPENWEBUI_URL and OPENWEBUI_API_KEY."
+        if self._visit.person.via != "account":
+            return "Sign in with your Open WebUI account to use them; the connection key does not open them."
+        return ""
 
     async def _send(self) -> None:
         text = (self._input.value or "").strip()
@@ -117,7 +128,7 @@ class TryPane:
             answer = _Answer(text, only_prompt=only_prompt)
         self._scroll()
         messages = [*self._messages, {"role": "user", "content": text}]
-        tools = self._tools() if self._with_tools.value else []
+        tools = self._tools() if self._with_tools.value and not self._no_tools() else []
         try:
             events = trying.attempt(
                 self._visit.runtime, draft, messages, tools=tools, only_prompt=only_prompt
