@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Connection, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -219,7 +221,7 @@ def _check_file(url: URL, path: str) -> None:
 
 
 def _engine(url: URL, statement_seconds: float | None) -> AsyncEngine:
-    arguments: dict[str, Any] = {"timeout": BUSY_SECONDS}
+    arguments: dict[str, Any] = {"timeout": BUSY_SECONDS, "async_creator_fn": _connect_sqlite}
     if url.get_backend_name() == "postgresql":
         arguments = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds}
     try:
@@ -241,6 +243,30 @@ def _engine(url: URL, statement_seconds: float | None) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _connect_sqlite(*args: Any, **options: Any) -> Any:
+    """As SQLAlchemy connects by itself, but the connection may be stopped again and again.
+
+    If a task is cancelled twice while it gives up a connection, SQLAlchemy stops that, and aiosqlite (0.22)
+    stops it once more and waits for a thread that has ended: for ever, and with it the end of the process.
+    """
+    connection: Any = aiosqlite.connect(*args, **options)
+    thread: Any = connection if isinstance(connection, threading.Thread) else connection._thread
+    thread.daemon = True
+    if hasattr(connection, "stop"):
+        connection.stop = _once(connection.stop)
+    return connection
+
+
+def _once(stop: Callable[[], Any]) -> Callable[[], Any]:
+    calls = iter([stop])
+
+    def stop_if_running() -> Any:
+        call = next(calls, None)
+        return call() if call is not None else None
+
+    return stop_if_running
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

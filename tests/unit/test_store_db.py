@@ -182,6 +182,26 @@ async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 5000}
 
 
+async def test_a_task_cancelled_again_and_again_leaves_nothing_waiting(tmp_path: Path) -> None:
+    database = await Database.open(sqlite_url(tmp_path / "store.db"))
+
+    async def read() -> None:
+        async with database.read() as connection:
+            await connection.execute(select(revision))
+
+    for pause in (0.0, 0.0001, 0.0005) * 30:
+        task = asyncio.create_task(read())
+        await asyncio.sleep(pause)
+        for _ in range(4):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait({task})
+    await database.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    _, waiting = await asyncio.wait(others, timeout=5) if others else ((), set())
+    assert not waiting
+
+
 async def test_the_planner_of_sqlite_is_told_how_large_tables_are(tmp_path: Path) -> None:
     database = await Database.open(sqlite_url(tmp_path / "store.db"))
     async with database.begin() as connection:
