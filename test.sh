@@ -43,7 +43,8 @@ e2e() {
 case "${1:-}" in
   "")
     quick
-    echo "Left out: the journeys in a real Open WebUI (tests/e2e). ./test.sh e2e runs them, ./test.sh all everything."
+    echo "Left out: the journeys in a real Open WebUI (./test.sh e2e), the stock server on the newest packages, the"
+    echo "long forms of some tests. ./test.sh all runs everything."
     ;;
   all)
     export AGENT_MODE_TEST_FULL=1

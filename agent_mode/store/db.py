@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -252,8 +251,7 @@ def _connect_sqlite(*args: Any, **options: Any) -> Any:
     stops it once more and waits for a thread that has ended: for ever, and with it the end of the process.
     """
     connection: Any = aiosqlite.connect(*args, **options)
-    thread: Any = connection if isinstance(connection, threading.Thread) else connection._thread
-    thread.daemon = True
+    getattr(connection, "_thread", connection).daemon = True  # before 0.22 the connection was the thread
     if hasattr(connection, "stop"):
         connection.stop = _once(connection.stop)
     return connection
