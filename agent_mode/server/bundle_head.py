@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import fcntl
 import hashlib
 import importlib
 import importlib.util
@@ -233,9 +234,24 @@ def _private_place() -> Path:
 
 
 def _put(files: dict[str, bytes], target: Path) -> Path:
-    if all(_holds(target / name, content) for name, content in files.items()):
+    if _is_there(files, target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # or a server that shares the folder would lose what it is importing
+        if not _is_there(files, target):
+            _write(files, target)
+    finally:
+        os.close(lock)
+    return target
+
+
+def _is_there(files: dict[str, bytes], target: Path) -> bool:
+    return all(_holds(target / name, content) for name, content in files.items())
+
+
+def _write(files: dict[str, bytes], target: Path) -> None:
     fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix="unpacking-"))
     try:
         for name, content in files.items():
@@ -245,12 +261,8 @@ def _put(files: dict[str, bytes], target: Path) -> Path:
         fresh.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)  # incomplete or changed
         fresh.rename(target)
-    except OSError:
-        if not all(_holds(target / name, content) for name, content in files.items()):
-            raise  # else another process was faster
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return target
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -69,7 +69,7 @@ needs_stock_python = pytest.mark.skipif(
 def params(*kinds: Kind) -> list[Any]:
     """The kinds as parameters of a test; those that this machine lacks are skipped.
 
-    A quick run leaves out the stock server on the newest packages where others are tried as well: our own server
+    A quick run leaves out the stock server on the newest packages where others are tried too: our own server
     has the packages, and the old pins have the server.
     """
     return [
