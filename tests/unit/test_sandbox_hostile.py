@@ -106,7 +106,10 @@ async def test_too_long(sandbox: Sandbox, code: str, line: int | None) -> None:
         assert outcome.error
         assert "0.5 seconds" in outcome.error.message
         assert 0.5 < outcome.seconds < 2.5
-        if line is None or outcome.error.message.endswith(f", in line {line}."):
+        if line is None:
+            return
+        if outcome.error.message.endswith(f", in line {line}."):
+            assert "<agent code>" in outcome.error.detail
             return
         assert attempt < 2, outcome.error.message
 
