@@ -1,14 +1,16 @@
 """Takes the pictures of the docs from the real thing: `./test.sh e2e --screenshots`, and only then."""
 
-# Pillow is in the environment of the end-to-end tests alone.
+# Pillow and Playwright are in the environment of the end-to-end tests alone.
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import Open
 from tests.e2e.driver import Window
 from tests.e2e.pipelines_tab import PERSONAS, ValvesForm
@@ -16,6 +18,9 @@ from tests.e2e.stand import OURS, PLAIN, TITLE, ScriptedProvider, Stand
 from tests.e2e.webui import EVERYBODY, Connection
 from tests.provider import Reply
 from tests.server.servers import ROOT, Server, make, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 IMAGES = ROOT / "docs" / "images"
 LARGEST = 150_000
@@ -48,15 +53,21 @@ def page(stand: Stand, open_window: Open) -> Window:
 
 
 def save(window: Window, name: str) -> None:
+    """Writes a picture of Open WebUI."""
+    with contextlib.suppress(TimeoutError):
+        window.page.wait_for_function("!document.querySelector('[data-sonner-toast]')")
+    _save(window.page, name)
+
+
+def _save(page: Page, name: str) -> None:
     """Writes a picture, in few colours so that the checkout stays small."""
     from PIL import Image
 
     path = IMAGES / f"{name}.png"
-    window.page.mouse.move(0, 0)
-    with contextlib.suppress(TimeoutError):
-        window.page.wait_for_function("!document.querySelector('[data-sonner-toast]')")
-    window.page.wait_for_timeout(500)
-    window.save_picture(path)
+    path.parent.mkdir(exist_ok=True)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(500)
+    page.screenshot(path=path)
     Image.open(path).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
     assert path.stat().st_size < LARGEST, f"{name}: {path.stat().st_size} bytes"
 
@@ -119,3 +130,64 @@ def test_tool_card(stand: Stand, page: Window, provider: ScriptedProvider) -> No
     assert "light rain from 17:00" in page.unfold(answer)
     save(page, "tool-card")
     stand.admin.request("DELETE", "/api/v1/tools/id/weather/delete").raise_for_status()
+
+
+ADMIN_PAGES = {
+    "dashboard": "/",
+    "agents": "/agents",
+    "agent": "/agents/news-desk",
+    "personas": "/personas",
+    "persona": "/personas/coder/edit",
+    "import": "/personas/import",
+    "backups": "/personas/backups",
+    "strategies": "/strategies?model=gpt-4o",
+    "runs": "/runs",
+    "valves": "/valves",
+    "valves-of-one": "/valves/personas",
+    "setup": "/setup",
+    "records": "/records",
+}
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_agents_page(stand: Stand, fresh: Server, chromium: Browser, dark: bool) -> None:
+    mode = "dark" if dark else "light"
+    _fill(fresh)
+    window = AdminPage(chromium, fresh, dark=dark)
+    window.page.goto(f"{fresh.url}/admin/")
+    _save(window.page, f"admin/sign-in-{mode}")
+    window.sign_in()
+    for name, path in ADMIN_PAGES.items():
+        window.open(path)
+        window.page.wait_for_timeout(1_500)  # what a page loads after it is shown
+        _save(window.page, f"admin/{name}-{mode}")
+    window.open("/runs").get_by_role("link", name="news-desk").first.click()
+    window.alive()
+    _save(window.page, f"admin/run-{mode}")
+    window.close()
+
+
+def _fill(server: Server) -> None:
+    """An agent that has another one, and runs of it."""
+    team = [
+        {
+            "id": "archive",
+            "name": "Archive",
+            "description": "Knows what was written before.",
+            "agent_type": "persona",
+            "definition": {"instructions": "You know the archive."},
+        },
+        {
+            "id": "news-desk",
+            "name": "News desk",
+            "description": "Reads, checks, and writes a short morning letter.",
+            "agent_type": "llamaindex_workflow",
+            "definition": {"instructions": "You write the morning letter. Ask the archive what came before."},
+            "valves": {"allowed_agents": "archive"},
+            "tags": ["daily"],
+        },
+    ]
+    for agent in team:
+        assert server.post("/api/v1/agents/", {**agent, "access": "everyone"}).status_code in (201, 409)
+    for question in ("What happened today?", "And in short?"):
+        assert server.post("/api/v1/agents/news-desk/run", {"input": question}).status_code == 200
