@@ -30,7 +30,7 @@ quick() {
   ruff check .
   pyright --warnings
   lint-imports
-  python -m pytest -n 3 --dist loadfile # much of the time is spent waiting
+  python -m pytest -n 2 --dist loadfile
 }
 
 e2e() {

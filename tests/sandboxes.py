@@ -16,7 +16,7 @@ from agent_mode.errors import SandboxError
 from agent_mode.sandbox.items import Ask, Item, Limits, Output
 from agent_mode.sandbox.sandbox import Sandbox
 
-LAG_SECONDS = 0.5
+LAG_SECONDS = 2.0
 """How long the event loop may be kept from its work; busy test machines are slow."""
 
 

@@ -93,8 +93,8 @@ async def test_closing_the_generator_ends_everything_at_once(
         started = time.monotonic()
         await generator.aclose()
         assert time.monotonic() - started < 1
-        assert descriptors() == present
-        assert await eventually(alone(folder), 1)
+        assert descriptors() <= present
+        assert await eventually(alone(folder), 3)
 
 
 @pytest.mark.parametrize("code", CODES, ids=range(len(CODES)))
@@ -113,8 +113,8 @@ async def test_cancelling_the_task_ends_everything_at_once(sandbox: Sandbox, fol
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await eventually(alone(folder), 1)
-        assert await eventually(lambda: descriptors() == present, 1)
+        assert await eventually(alone(folder), 3)
+        assert await eventually(lambda: descriptors() <= present, 3)
         assert time.monotonic() - started < 1
 
 
@@ -133,7 +133,7 @@ async def test_cancelling_at_any_moment(sandbox: Sandbox, folder: Path) -> None:
         with suppress(asyncio.CancelledError):
             await task
     assert await eventually(alone(folder))
-    assert await eventually(lambda: descriptors() == present)
+    assert await eventually(lambda: descriptors() <= present)
     assert (await run(sandbox, code)).text == "x"
 
 
@@ -146,7 +146,7 @@ async def test_cancelling_many_that_wait_for_their_start(sandbox: Sandbox, folde
             task.cancel()
         await asyncio.wait(tasks)
     assert await eventually(alone(folder))
-    assert await eventually(lambda: descriptors() == present)
+    assert await eventually(lambda: descriptors() <= present)
 
 
 async def test_cancelling_twice(sandbox: Sandbox, folder: Path) -> None:
@@ -163,8 +163,8 @@ async def test_cancelling_twice(sandbox: Sandbox, folder: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await eventually(alone(folder), 1)
-    assert await eventually(lambda: descriptors() == present, 1)
+    assert await eventually(alone(folder), 3)
+    assert await eventually(lambda: descriptors() <= present, 3)
 
 
 async def test_a_generator_that_nobody_closes(sandbox: Sandbox, folder: Path) -> None:
@@ -431,7 +431,7 @@ async def test_a_thousand_runs_leave_nothing(sandbox: Sandbox, folder: Path) -> 
         before = resident(os.getpid()), resident(processes(folder)[0])
         await batch(200, 1000)
     assert await eventually(alone(folder))
-    assert descriptors() == present
+    assert descriptors() <= present
     assert len(asyncio.all_tasks()) == 1
     gc.collect()
     assert resident(os.getpid()) - before[0] < 2**20 * 5
