@@ -233,15 +233,13 @@ def check_models(facts: Facts) -> Finding:
 def check_access(facts: Facts) -> Finding:
     """Whether users may use any of the models."""
     step = "access"
-    if not facts.openwebui_url or not facts.openwebui_key:
-        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
-    answer = _ask(facts, "/api/v1/models/base")
-    if answer.status != 200 or not isinstance(answer.data, list):
-        return _unclear(step, answer)
+    records = _list_of(facts, step, "/api/v1/models/base")
+    if isinstance(records, Finding):
+        return records
     ours = facts.offered
     open_to = [
         record
-        for record in answer.data
+        for record in records
         if isinstance(record, dict)
         and _is_ours(str(record.get("id")), ours)
         and record.get("is_active") is not False
@@ -256,17 +254,15 @@ def check_access(facts: Facts) -> Finding:
 def check_tools(facts: Facts) -> Finding:
     """Whether there are tools that agents can call."""
     step = "tools"
-    if not facts.openwebui_url or not facts.openwebui_key:
-        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
-    answer = _ask(facts, "/api/v1/tools/")
-    if answer.status != 200 or not isinstance(answer.data, list):
-        return _unclear(step, answer)
-    if not answer.data:
+    toolkits = _list_of(facts, step, "/api/v1/tools/")
+    if isinstance(toolkits, Finding):
+        return toolkits
+    if not toolkits:
         cure = (
             "Add some under Workspace → Tools, or a tool server under Admin Panel → Settings → Integrations."
         )
         return _found(step, "open", "There are none, so agents have only Open WebUI's own.", cure)
-    return _found(step, "done", f"{_count(len(answer.data), 'toolkit')} found.")
+    return _found(step, "done", f"{_count(len(toolkits), 'toolkit')} found.")
 
 
 Check = Callable[[Facts], Finding]
@@ -339,6 +335,16 @@ def _found(step: str, state: State, text: str, cure: str = "") -> Finding:
 
 def _ask(facts: Facts, path: str) -> Answer:
     return probe.get(f"{facts.openwebui_url}{path}", facts.openwebui_key)
+
+
+def _list_of(facts: Facts, step: str, path: str) -> list[Any] | Finding:
+    """What Open WebUI lists there, or why that cannot be seen."""
+    if not facts.openwebui_url or not facts.openwebui_key:
+        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+    answer = _ask(facts, path)
+    if answer.status != 200 or not isinstance(answer.data, list):
+        return _unclear(step, answer)
+    return answer.data
 
 
 def _unclear(step: str, answer: Answer) -> Finding:

@@ -16,47 +16,6 @@ from agent_mode.store.tables import persona as table
 
 
 @dataclass(frozen=True, slots=True)
-class Persona:
-    """An identity that a model can take: its content, where it comes from, and when it changed (UTC)."""
-
-    key: str
-    name: str
-    emoji: str
-    category: str
-    prompt: str
-    description: str
-    capabilities: tuple[str, ...]
-    tags: tuple[str, ...]
-    model: str | None
-    enabled: bool
-    origin: Literal["shipped", "custom"]
-    content_hash: str
-    shipped_hash: str | None
-    """Hash of the content as it was last seeded; None for a custom persona."""
-    created_at: datetime
-    updated_at: datetime
-    extras: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    @property
-    def display_name(self) -> str:
-        """The name as a person sees it: "💻 Coder"."""
-        return f"{self.emoji} {self.name}".strip()
-
-    @property
-    def edited(self) -> bool:
-        """True for a shipped persona whose content the user changed."""
-        return self.origin == "shipped" and self.content_hash != self.shipped_hash
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Self:
-        """The persona of a row of the table."""
-        values: dict[str, Any] = dict(row._mapping)
-        values["capabilities"] = tuple(values["capabilities"])
-        values["tags"] = tuple(values["tags"])
-        return cls(**values)
-
-
-@dataclass(frozen=True, slots=True)
 class PersonaHead:
     """A persona as a list shows it: all but what may be long, its prompt and its extras."""
 
@@ -72,6 +31,7 @@ class PersonaHead:
     origin: Literal["shipped", "custom"]
     content_hash: str
     shipped_hash: str | None
+    """Hash of the content as it was last seeded; None for a custom persona."""
     created_at: datetime
     updated_at: datetime
 
@@ -84,6 +44,22 @@ class PersonaHead:
     def edited(self) -> bool:
         """True for a shipped persona whose content the user changed."""
         return self.origin == "shipped" and self.content_hash != self.shipped_hash
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Self:
+        """The persona, or the head, of a row that holds its columns."""
+        values: dict[str, Any] = dict(row._mapping)
+        values["capabilities"] = tuple(values["capabilities"])
+        values["tags"] = tuple(values["tags"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Persona(PersonaHead):
+    """An identity that a model can take: its content, where it comes from, and when it changed (UTC)."""
+
+    prompt: str
+    extras: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 async def lock(connection: AsyncConnection) -> None:
@@ -104,10 +80,7 @@ async def read_all(connection: AsyncConnection) -> dict[str, Persona]:
 async def read_heads(connection: AsyncConnection) -> list[PersonaHead]:
     """The heads of all personas, in no certain order."""
     columns = [table.c[name] for name in PersonaHead.__slots__]
-    return [
-        PersonaHead(**{**row._mapping, "capabilities": tuple(row.capabilities), "tags": tuple(row.tags)})
-        for row in await connection.execute(select(*columns))
-    ]
+    return [PersonaHead.from_row(row) for row in await connection.execute(select(*columns))]
 
 
 async def find(connection: AsyncConnection, key: str) -> Persona | None:
