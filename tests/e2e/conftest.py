@@ -9,6 +9,7 @@ A test that fails leaves pictures of its windows, their consoles and the logs of
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ import pytest
 
 from tests.e2e import stand as stands
 from tests.e2e.admin import AdminPage
-from tests.e2e.driver import CHROMIUM_FLAGS, Window
+from tests.e2e.driver import CHROMIUM_FLAGS, PATIENCE, Window
 from tests.e2e.stand import ScriptedProvider, Stand
 from tests.e2e.webui import Account
 from tests.server.servers import ROOT
@@ -41,6 +42,10 @@ NEEDED = {
 
 Open = Callable[..., Window]
 OpenAdmin = Callable[..., AdminPage]
+
+
+collect_ignore_glob = [] if importlib.util.find_spec("playwright") else ["test_*.py"]
+"""Without Playwright nothing here can be so much as imported."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,8 +73,9 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 @pytest.fixture(scope="session")
 def chromium(stand: Stand) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=stands.CHROMIUM, args=list(CHROMIUM_FLAGS))
         yield browser

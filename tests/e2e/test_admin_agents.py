@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import Open, OpenAdmin
@@ -90,8 +91,6 @@ def fill(field: Locator, text: str) -> None:
 
 
 def save(window: AdminPage) -> None:
-    from playwright.sync_api import expect
-
     window.main.get_by_role("button", name="Save", exact=True).click()
     expect(window.page.get_by_text(re.compile(r"^Saved ")).last).to_be_visible(timeout=SECONDS)
 
@@ -117,8 +116,6 @@ def try_it(window: AdminPage, text: str) -> Locator:
 def test_each_type_is_made_and_answers(
     stand: Stand, agents_page: OpenAdmin, leftovers: list[str], template: str, name: str
 ) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = begin(window, template, name)
     leftovers.append(name.lower().replace(" ", "-"))
@@ -157,8 +154,6 @@ def test_a_new_agent_answers_in_open_webui(
 def test_what_is_wrong_is_shown_and_repaired(
     stand: Stand, agents_page: OpenAdmin, leftovers: list[str]
 ) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = begin(window, "Custom Python", "Broken")
     leftovers.append("broken")
@@ -219,8 +214,6 @@ def test_what_is_wrong_is_shown_and_repaired(
 
 
 def test_the_second_of_two_admins_is_told_and_loses_nothing(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     with stored(stand, "shared-one"):
         first, second = agents_page().sign_in(), agents_page().sign_in()
         for window in (first, second):
@@ -251,8 +244,6 @@ def test_the_second_of_two_admins_is_told_and_loses_nothing(stand: Stand, agents
 def test_the_list_finds_copies_disables_deletes_and_takes_back(
     stand: Stand, agents_page: OpenAdmin, leftovers: list[str]
 ) -> None:
-    from playwright.sync_api import expect
-
     with stored(stand, "listed-one", name=EVIL), stored(stand, "listed-two"):
         window = agents_page().sign_in()
         main = window.open("/agents")
@@ -285,16 +276,12 @@ def test_the_list_finds_copies_disables_deletes_and_takes_back(
 
 
 def test_the_connection_key_opens_no_tools_of_open_webui(agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     main = begin(agents_page().sign_in(), "Function agent", "Key holder")
     expect(main.get_by_text("Sign in with your Open WebUI account to use them")).to_be_visible()
     expect(main.get_by_role("switch", name="With the tools of Open WebUI")).to_be_disabled()
 
 
 def test_tools_are_picked_and_called_in_try_it(agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in(email="ada@example.org", password=PASSWORD)
     main = begin(window, "Function agent", "Roller")
     main.get_by_label("Tools", exact=True).first.click()
@@ -308,8 +295,6 @@ def test_tools_are_picked_and_called_in_try_it(agents_page: OpenAdmin) -> None:
 
 
 def test_a_try_is_stopped(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     with stored(stand, "endless", valves={"llm_model": "stub-hang"}):
         window = agents_page().sign_in()
         window.open("/agents/endless")
@@ -323,8 +308,6 @@ def test_a_try_is_stopped(stand: Stand, agents_page: OpenAdmin) -> None:
 def test_a_paste_of_20_mb_is_refused_and_does_no_harm(
     stand: Stand, agents_page: OpenAdmin, leftovers: list[str]
 ) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = begin(window, "Custom Python", "Pasted")
     leftovers.append("pasted")

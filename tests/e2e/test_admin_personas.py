@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import OpenAdmin
@@ -64,8 +65,6 @@ def drop(main: Locator, name: str, data: bytes) -> None:
 def test_a_persona_is_edited_compared_and_rolled_back(
     stand: Stand, agents_page: OpenAdmin, tailor: str
 ) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = window.open("/personas?q=tailor")
     main.get_by_role("link", name="Tailor").click()
@@ -101,8 +100,6 @@ def test_a_persona_is_edited_compared_and_rolled_back(
 def test_of_two_admins_the_second_is_told_and_loses_nothing(
     stand: Stand, agents_page: OpenAdmin, tailor: str
 ) -> None:
-    from playwright.sync_api import expect
-
     first, second = agents_page().sign_in(), agents_page().sign_in()
     mains = [window.open(f"/personas/{tailor}/edit") for window in (first, second)]
     for main, text in zip(mains, ("Of the first.", "Of the second."), strict=True):
@@ -123,8 +120,6 @@ def test_of_two_admins_the_second_is_told_and_loses_nothing(
 
 
 def test_a_persona_is_made_duplicated_deleted_and_brought_back(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = window.open("/personas/new")
     main.get_by_label("Key").fill("baker")
@@ -167,8 +162,6 @@ def test_a_persona_is_made_duplicated_deleted_and_brought_back(stand: Stand, age
 def test_110_personas_come_in_and_a_backup_takes_them_out_again(
     stand: Stand, agents_page: OpenAdmin, tailor: str
 ) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = window.open("/personas/backups")
     main.get_by_role("button", name="Back up now").click()
@@ -226,8 +219,6 @@ def test_110_personas_come_in_and_a_backup_takes_them_out_again(
 
 
 def test_which_strategy_a_model_gets_and_what_it_is_sent(agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     main = window.open("/strategies")
     main.get_by_label("Id of a model").fill("openrouter/anthropic/claude-3.5-sonnet")
@@ -244,8 +235,6 @@ def test_which_strategy_a_model_gets_and_what_it_is_sent(agents_page: OpenAdmin)
 
 
 def test_a_template_is_edited_previewed_and_rolled_back(writable: AdminPage, tmp_path: Path) -> None:
-    from playwright.sync_api import expect
-
     file = tmp_path / "strategies" / "templates" / "simple.txt"
     shipped = file.read_text()
     main = writable.open("/strategies/templates/simple")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.conftest import OpenAdmin
 from tests.e2e.stand import Stand
@@ -43,8 +44,6 @@ def agents(stand: Stand) -> Iterator[None]:
 
 @pytest.mark.usefixtures("agents")
 def test_a_run_and_what_it_called_are_shown_step_by_step(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     runs = window.open("/runs?q=watched-boss")
     expect(runs.get_by_text("No run fits")).to_be_visible()
@@ -65,8 +64,6 @@ def test_a_run_and_what_it_called_are_shown_step_by_step(stand: Stand, agents_pa
 
 @pytest.mark.usefixtures("agents")
 def test_a_run_is_stopped(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     runs = window.open("/runs?state=running")
     asked = threading.Thread(

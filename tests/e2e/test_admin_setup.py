@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from playwright.sync_api import expect
+
 from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import OpenAdmin
 from tests.e2e.stand import Stand
@@ -26,8 +28,6 @@ def choose(window: AdminPage, name: str) -> None:
 
 
 def publish(window: AdminPage, name: str, group: str) -> None:
-    from playwright.sync_api import expect
-
     choose(window, name)
     window.main.get_by_role("button", name="Publish …").click()
     dialog = window.page.get_by_role("dialog")
@@ -44,8 +44,6 @@ def publish(window: AdminPage, name: str, group: str) -> None:
 
 
 def withdraw(window: AdminPage, name: str) -> None:
-    from playwright.sync_api import expect
-
     choose(window, name)
     window.main.get_by_role("button", name="Withdraw").click()
     window.page.get_by_role("alertdialog").get_by_role("button", name="Withdraw").click()
@@ -53,8 +51,6 @@ def withdraw(window: AdminPage, name: str) -> None:
 
 
 def test_from_zero(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     stand.admin.connect(stand.plain_connection)
     try:
@@ -102,7 +98,7 @@ def test_a_group_is_let_in_and_out_again(stand: Stand, agents_page: OpenAdmin) -
     assert not window.console
     records = window.open("/records?q=personas.poet")
     for words in ("published model", "withdrew model"):
-        assert records.get_by_text(words).count() == 1
+        expect(records.get_by_text(words)).to_have_count(1)
 
 
 def test_what_was_there_before_comes_back(stand: Stand, agents_page: OpenAdmin) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.conftest import OpenAdmin
 from tests.e2e.stand import Stand
@@ -14,8 +15,6 @@ PAGES = ("/", "/runs", "/records")
 
 
 def test_in_with_the_connection_key_and_out_again(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page()
     window.sign_in("not the key")
     expect(window.page.get_by_role("alert")).to_contain_text("not this server's connection key")
@@ -36,8 +35,6 @@ def test_in_with_the_connection_key_and_out_again(stand: Stand, agents_page: Ope
 
 
 def test_with_an_account_of_open_webui(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page()
     window.sign_in(email="bob@example.org", password=PASSWORD)
     expect(window.page.get_by_role("alert")).to_contain_text("not an admin's")
@@ -50,8 +47,6 @@ def test_with_an_account_of_open_webui(stand: Stand, agents_page: OpenAdmin) -> 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_by_keyboard_alone_and_in_other_colours(stand: Stand, agents_page: OpenAdmin, *, dark: bool) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page(dark=dark)
     page = window.page
     page.goto(f"{stand.ours.url}/admin/runs")
@@ -62,7 +57,7 @@ def test_by_keyboard_alone_and_in_other_colours(stand: Stand, agents_page: OpenA
     page.keyboard.press("Tab")
     expect(page.locator("a.am-skip")).to_be_focused()
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    expect(page.locator("#main")).to_be_focused()
 
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert before == ("rgb(23, 23, 23)" if dark else "rgb(255, 255, 255)")

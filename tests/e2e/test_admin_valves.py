@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.conftest import OpenAdmin
 from tests.e2e.stand import Stand
@@ -31,8 +32,6 @@ def held(stand: Stand) -> dict[str, Any]:
 def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     stand: Stand, agents_page: OpenAdmin
 ) -> None:
-    from playwright.sync_api import expect
-
     before = held(stand)
     window = agents_page().sign_in()
     listed = window.open("/valves?q=personas")
@@ -76,8 +75,6 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
 
 @pytest.mark.usefixtures("kept")
 def test_a_secret_is_kept_replaced_and_cleared_but_never_shown(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     form = window.open("/valves/personas")
     field = form.get_by_label("LLM API key", exact=True)
@@ -106,8 +103,6 @@ def test_a_secret_is_kept_replaced_and_cleared_but_never_shown(stand: Stand, age
 
 @pytest.mark.usefixtures("kept")
 def test_the_second_of_two_admins_is_told(stand: Stand, agents_page: OpenAdmin) -> None:
-    from playwright.sync_api import expect
-
     window = agents_page().sign_in()
     form = window.open("/valves/personas")
     form.get_by_label("Max steps", exact=True).fill("3")

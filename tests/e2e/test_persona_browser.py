@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.stand import Stand
 
@@ -51,14 +52,15 @@ def test_every_word_can_be_read(page: Page, request: pytest.FixtureRequest) -> N
 
 
 def test_by_keyboard_alone(page: Page) -> None:
-    keys = page.keyboard
+    keys, count = page.keyboard, page.locator("#count")
     keys.type("chem")  # the search has the focus
-    assert page.locator(".card .name").all_inner_texts()[0] == "Chemist"
+    expect(page.locator(".card .name").first).to_have_text("Chemist")
     keys.press("Enter")
-    assert page.evaluate("() => navigator.clipboard.readText()") == "!chemist"
+    copied(page, "!chemist")
 
     keys.press("Escape")
-    everyone = page.locator("#count").inner_text()
+    expect(count).not_to_contain_text(" of ")
+    everyone = count.inner_text()
     keys.press("ArrowDown")
     first = focused(page)
     keys.press("ArrowRight")
@@ -67,17 +69,22 @@ def test_by_keyboard_alone(page: Page) -> None:
     assert second.startswith("Copy the command of ")
     assert first != second
     keys.press("Enter")
-    assert page.evaluate("() => navigator.clipboard.readText()") == second.rpartition(", ")[2]
+    copied(page, second.rpartition(", ")[2])
     keys.press("/")
     assert focused(page) == "Search personas"
 
     page.locator(".card").nth(1).get_by_role("button", name="Details").press("Enter")
-    assert page.locator(".card").nth(1).locator(".capabilities li").first.is_visible()
+    expect(page.locator(".card").nth(1).locator(".capabilities li").first).to_be_visible()
 
     chip = page.locator("#categories button").nth(1)
     chip.press("Enter")
-    assert chip.get_attribute("aria-pressed") == "true"
-    assert page.locator("#count").inner_text() != everyone
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    expect(count).not_to_have_text(everyone)
+
+
+def copied(page: Page, command: str) -> None:
+    """Waits until the clipboard holds it: the page writes there when the browser allows it."""
+    page.wait_for_function("async (command) => await navigator.clipboard.readText() === command", arg=command)
 
 
 @pytest.fixture
@@ -96,11 +103,12 @@ def test_what_a_persona_says_is_text(evil: str, page: Page) -> None:
     page.locator("#search").fill("evil")
 
     card = page.locator(".card")
-    assert card.locator(".name").inner_text() == evil
+    expect(card.locator(".name")).to_have_text(evil)
     card.get_by_role("button", name="Details").click()
-    assert card.locator(".about").inner_text() == evil
-    assert card.locator(".capabilities li").inner_text() == evil
-    assert (page.title(), card.locator("img").count()) == ("Personas", 0)
+    expect(card.locator(".about")).to_have_text(evil)
+    expect(card.locator(".capabilities li")).to_have_text(evil)
+    expect(card.locator("img")).to_have_count(0)
+    assert page.title() == "Personas"
 
 
 def focused(page: Page) -> str:

@@ -1,8 +1,11 @@
 """Journey 3: commands on a model that is not ours, by the filter."""
 
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.driver import Window
 from tests.e2e.personas import check, prompts_in, said
@@ -69,7 +72,7 @@ def test_the_browser_is_still_there_after_a_reload(ann: Window) -> None:
     ann.reload()
     browser = ann.embed(ann.answer)
     browser.locator("#search").fill("writer")
-    assert browser.locator(".card .name").all_inner_texts() == ["Writer"]
+    expect(browser.locator(".card .name")).to_have_text(["Writer"])
     sandbox = ann.element(ann.answer).locator("iframe").get_attribute("sandbox") or ""
     assert "allow-same-origin" not in sandbox
     assert not [line for line in ann.console if "Content Security Policy" in line]

@@ -1,5 +1,7 @@
 """Journey 9: whatever fails, the chat says readably what and what to do, keeps it, and goes on."""
 
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import re
@@ -7,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.agents import agents, in_python
 from tests.e2e.driver import Answer, Window
@@ -138,7 +141,7 @@ def fails(window: Window, cases: Mapping[str, tuple[str, str]], line: str | None
         assert words in error, text
         assert "Traceback" not in error
         assert [status[: len(line or "")] for status in answer.statuses] == [line] * bool(line)
-        assert not window.element(answer).locator(".status-description .shimmer").count(), text
+        expect(window.element(answer).locator(".status-description .shimmer"), text).to_have_count(0)
         told.append(answer)
     assert window.ask("say: and on").errors == []
 

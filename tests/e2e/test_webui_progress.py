@@ -1,5 +1,7 @@
 """Journeys 7 and 8: what is seen of an agent at work, and the Stop button."""
 
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import os
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.agents import agents, in_python
 from tests.e2e.driver import Answer, Window
@@ -94,8 +97,7 @@ def test_citations(ann: Window) -> None:
     ann.element(answer).get_by_text("1 Source").click()
     ann.page.get_by_text("Almanac", exact=True).last.click()
     ann.page.get_by_text("It is as round as can be.").wait_for()
-    link = ann.page.locator("a[href='https://almanac.example/moon']")
-    assert link.count()
+    expect(ann.page.locator("a[href='https://almanac.example/moon']").first).to_be_attached()
 
 
 def test_the_researcher_names_its_sources(ann: Window, stand: Stand) -> None:
@@ -136,7 +138,9 @@ def test_a_chart(ann: Window) -> None:
     assert "Hello from stub: Explain in short:" in answer.text, "another agent explains it"
     ann.reload()
     chart = ann.element(ann.answer).locator("img[src^='data:image/png']")
-    assert chart.evaluate("image => image.complete && image.naturalWidth") > 100
+    chart.wait_for()
+    width = chart.evaluate("async image => { await image.decode(); return image.naturalWidth; }")
+    assert width > 100
     assert ann.answer.statuses == ["Done"]
 
 

@@ -1,11 +1,14 @@
 """Journey 5: an agent calls tools of every kind, with the rights of the user who asks."""
 
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.agents import agents
 from tests.e2e.driver import Answer, Window
@@ -123,7 +126,8 @@ def test_tools_of_the_workspace(ann: Window, provider: ScriptedProvider) -> None
     assert calls(ann.account, ann.chat_id) == [("broken", "failed"), ("clock", "completed")]
     ann.unfold(failed)
     broken = ann.element(failed).get_by_text("View Result from broken")
-    assert broken.locator("xpath=ancestor::*[@role='button']//*[contains(@class,'text-red-500')]").count()
+    red = broken.locator("xpath=ancestor::*[@role='button']//*[contains(@class,'text-red-500')]")
+    expect(red.first).to_be_attached()
 
     ann.reload()
     assert [shown.cards for shown in ann.answers] == [answer.cards, both.cards, failed.cards]
