@@ -44,8 +44,12 @@ Open = Callable[..., Window]
 OpenAdmin = Callable[..., AdminPage]
 
 
+# Without Playwright nothing here can be so much as imported.
 collect_ignore_glob = [] if importlib.util.find_spec("playwright") else ["test_*.py"]
-"""Without Playwright nothing here can be so much as imported."""
+
+
+def pytest_report_header() -> str | None:
+    return "tests/e2e: left out, ./test.sh e2e runs it" if collect_ignore_glob else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,6 +37,8 @@ CHROMIUM_FLAGS = (
 )
 PATIENCE = 30.0
 """Seconds to wait for what should come at once, on a machine with two busy cores."""
+SETTLED_MS = 400
+"""For so long a page that has loaded must show the same."""
 
 _TURN = "#messages-container [role=listitem]"
 _ANSWERS = f"{_TURN} [id^=message-]:has(.chat-assistant)"
@@ -117,12 +119,20 @@ class Window:
 
     def open_chat(self, chat_id: str) -> None:
         self.page.goto(f"{self.account.webui.url}/c/{chat_id}")
-        self.page.wait_for_selector(_ANSWERS)
+        self._settle()
 
     def reload(self) -> None:
         """Loads the page anew: what is there then is what was stored."""
         self.page.reload()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Waits until the messages of a stored chat are there: they come piece by piece, with no word at the end."""
         self.page.wait_for_selector(_ANSWERS)
+        before: list[Answer] = []
+        while (now := self.answers) != before:
+            before = now
+            self.page.wait_for_timeout(SETTLED_MS)
 
     @property
     def chat_id(self) -> str:
@@ -285,6 +295,7 @@ class Window:
         """Shows the sibling before this message."""
         answer_or_question.hover()
         answer_or_question.locator("[aria-label='Previous message']").click()
+        self._settle()
 
     def question(self, place: int) -> Locator:
         return self.page.locator(_QUESTIONS).nth(place)
