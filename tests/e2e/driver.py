@@ -127,7 +127,7 @@ class Window:
         self._settle()
 
     def _settle(self) -> None:
-        """Waits until the messages of a stored chat are there: they come piece by piece, with no word at the end."""
+        """Waits until a stored chat stands still: its messages come piece by piece, with no end."""
         self.page.wait_for_selector(_ANSWERS)
         before: list[Answer] = []
         while (now := self.answers) != before:
