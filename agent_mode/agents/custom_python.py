@@ -41,7 +41,7 @@ class CustomPythonEngine:
             async for item in items:
                 event = _event(item)
                 if event is not None:
-                    await work.emit(event)
+                    await work.tell(event)
                 elif isinstance(item, Log):
                     log.info("agent printed", agent=work.spec.id, text=item.text)
 

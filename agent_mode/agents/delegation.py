@@ -63,12 +63,13 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         AgentError: it may not be called here, or it failed; the caller can handle that.
         LimitError: the budget of the run is spent.
     """
-    with work.state.holding():
+    with work.state.working():
         spec = await _reachable(work, agent.strip().lower())
     key = work.state.memo.key(work.path, "agent", [spec.id, task, context])
     if key in work.state.memo:
         return work.state.memo.recall(key)
-    await work.status(f"Asking {spec.name}…")
+    if work.state.memo.first(f"asked {key}"):
+        await work.status(f"Asking {spec.name}…")
     below = Task(
         messages=_messages(spec, task[:_MAX_TASK], context),
         text=task,
@@ -79,7 +80,7 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         interactive=work.task.interactive,
         relay=work.task.relay,
     )
-    with work.state.holding():
+    with work.state.working():
         child = await prepare(spec, below, work.state, work.services, parent=work, path=(*work.path, key))
     record = recording.begin(child, parent_id=recording.id_of(work))
     try:

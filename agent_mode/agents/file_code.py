@@ -17,4 +17,4 @@ class FileCodeEngine:
             async for item in items:
                 event = as_event(item)
                 if event is not None:
-                    await work.emit(event)
+                    await work.tell(event)

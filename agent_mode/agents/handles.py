@@ -135,15 +135,15 @@ class Say:
         self._work = work
 
     async def __call__(self, description: str) -> None:
-        await self._work.status(description)
+        await self._work.tell(Status(description, done=False))
 
     async def image(self, data: bytes | str, mime: str = "image/png", description: str = "image") -> None:
         """Shows a picture: its bytes, or its address."""
-        await self._work.emit(picture(data, mime, description))
+        await self._work.tell(picture(data, mime, description))
 
     async def source(self, name: str, url: str | None = None, text: str = "") -> None:
         """Shows where something comes from, as a citation."""
-        await self._work.emit(Source(name, url, text))
+        await self._work.tell(Source(name, url, text))
 
 
 class CallAgent:

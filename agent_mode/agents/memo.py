@@ -13,6 +13,9 @@ import json
 from collections import Counter
 from typing import Any
 
+_MAX_SEEN = 5_000
+"""How many events a run remembers to have shown; an agent that shows more may show the rest once more."""
+
 
 class Memo:
     """The known answers of one run.
@@ -28,6 +31,7 @@ class Memo:
         """Ids under which a call went out to the caller, by key."""
         self.call_count: int = state.get("call_count", 0)
         self._asked: Counter[str] = Counter()
+        self._seen: set[str] = set(state.get("seen", ()))
         self.inner = bool(state.get("inner"))
         """Whether it holds more than a transcript can tell."""
 
@@ -49,6 +53,14 @@ class Memo:
         self._known[key] = answer
         self.inner = self.inner or inner
 
+    def first(self, key: str) -> bool:
+        """Whether this happens for the first time in the run, earlier requests included."""
+        if key in self._seen:
+            return False
+        if len(self._seen) < _MAX_SEEN:
+            self._seen.add(key)
+        return True
+
     def dump(self) -> dict[str, Any]:
         """As JSON, for the next request of the same run."""
         return {
@@ -56,4 +68,5 @@ class Memo:
             "calls": self.calls,
             "call_count": self.call_count,
             "inner": self.inner,
+            "seen": sorted(self._seen),
         }

@@ -53,13 +53,12 @@ class RunState:
         # Where the transcript is all there is, no id that stands in it may be given again.
         memo.call_count = max([memo.call_count, *(int(id_[26:]) for id_ in answers if run_of(id_) == run_id)])
         self._skip = told
-        self._replaying = bool(told or memo.calls)
         self._busy = 0
         self._activity = 0
         self._stirred = asyncio.Event()
 
     async def emit(self, event: Event) -> None:
-        """Sends an event to whoever reads; leaves out what an earlier request of the run sent already."""
+        """Sends an event to whoever reads; leaves out the words that an earlier request of the run sent."""
         if isinstance(event, Text):
             event = self._not_told_yet(event)
             if not event.content:
@@ -67,8 +66,6 @@ class RunState:
         elif isinstance(event, Chunks):
             self.told += event.length
             self._skip = max(0, self._skip - event.length)
-        elif self._replaying:
-            return
         while self.events.qsize() > _QUEUE_LIMIT:  # noqa: ASYNC110  bounded, and rare
             await asyncio.sleep(0.01)
         if isinstance(event, Status):
@@ -85,14 +82,7 @@ class RunState:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """While something new is being done, the run does not hand over to the caller."""
-        self._replaying = False
-        with self.holding():
-            yield
-
-    @contextmanager
-    def holding(self) -> Iterator[None]:
-        """While something goes on, be it new or known, the run does not hand over to the caller."""
+        """While something goes on, the run does not hand over to the caller."""
         self._busy += 1
         self._activity += 1
         try:
@@ -115,7 +105,6 @@ class RunState:
         """
         known = next((id_ for id_ in self.memo.calls.get(key, ()) if id_ in self._answers), None)
         if known is not None:
-            self._replaying = False
             return self._answers[known]
         self.memo.call_count += 1
         call = ToolCall(call_id(self.run_id, self.memo.call_count), name, arguments)

@@ -81,6 +81,18 @@ class Work:
             case _:
                 await self.parent.emit(event)
 
+    async def tell(self, event: Event) -> None:
+        """Sends an event that the agent's own code made.
+
+        When a run goes on, the code runs once more from its beginning: of what it shows, only what was not
+        shown before goes out. Words are counted instead (`RunState.emit`).
+        """
+        if isinstance(event, Status) and not self.spec.valves.show_progress:
+            return
+        memo = self.state.memo
+        if isinstance(event, Text) or memo.first(memo.key(self.path, "event", repr(event))):
+            await self.emit(event)
+
     async def say(self, text: str) -> None:
         if text:
             await self.emit(Text(text))

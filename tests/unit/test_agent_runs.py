@@ -372,8 +372,8 @@ async def run(turn, tools, status):
     for text, progress, last in (
         ("leave", True, ["Calling clock…", "Done"]),
         ("close", True, ["Calling clock…", "Seen"]),
-        ("leave", False, ["Looking…"]),
-        ("close", False, ["Looking…", "Seen"]),
+        ("leave", False, []),
+        ("close", False, []),
     ):
         valves = CustomPythonValves.model_validate({"show_progress": progress})
         definition = CustomPythonDefinition(code=code, instructions=None, model=None)

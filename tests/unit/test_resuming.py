@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent_mode.agents.definitions import FileDefinition, LlamaIndexDefinition, PersonaDefinition
-from agent_mode.agents.engine import Text, ToolCalls
+from agent_mode.agents.engine import Image, Source, Status, Text, ToolCalls
 from agent_mode.agents.spec import AgentSpec, Caller, Task
 from agent_mode.chat.runtime import Runtime
 from agent_mode.valves import AgentValves
@@ -115,6 +116,39 @@ async def test_a_run_that_was_stopped_or_failed_can_be_resumed_again(runtime: Ru
     await asyncio.gather(stopped, return_exceptions=True)
     await asyncio.sleep(0.1)
     assert (await request(runtime, spec, following)).of(Text) == [Text("It is noon.")]
+
+
+async def test_what_was_shown_is_not_shown_again_in_a_later_request(runtime: Runtime) -> None:
+    """Two agents side by side: one is still at what it did before while the other does something new."""
+
+    async def parent(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        await status("Begins")
+        await asyncio.gather(call_agent("quick", "Go"), call_agent("slow", "Go"))
+        await status("Ends")
+        await status.image("https://pictures.example/end.png")
+        yield "Both are done."
+
+    def child(name: str, rounds: int, pause: float) -> AgentSpec:
+        async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+            await asyncio.sleep(pause)
+            await status.source(f"{name} knows", "https://sources.example")
+            for _ in range(rounds):
+                await status("Again")
+                await tools.clock()
+            yield name
+
+        return coded(run, name, access="everyone")
+
+    for spec in (child("quick", 3, 0.0), child("slow", 2, 0.005)):
+        runtime.directory.add(spec.id, lambda spec=spec: spec)
+    told = await play(runtime, coded(parent, allowed_agents="quick,slow"), task("Go"))
+    assert told.requests == 4
+    assert [told.text, len(told.of(Image))] == ["Both are done.", 1]
+    assert sorted(source.name for source in told.of(Source)) == ["quick knows", "slow knows"]
+    shown = Counter(line.description for line in told.of(Status) if not line.done)
+    assert shown["Begins"] == shown["Ends"] == 1
+    assert shown["Coded: Again"] == 5
+    assert shown["Asking Coded…"] == 2
 
 
 async def test_another_process_stops_a_run(tmp_path: Path, runtime: Runtime, provider: Provider) -> None:

@@ -17,7 +17,7 @@ from llama_index.core.agent.workflow import (
 from llama_index.core.workflow import Event, InputRequiredEvent, StopEvent, Workflow
 from pydantic import BaseModel
 
-from agent_mode.agents.engine import Reasoning
+from agent_mode.agents.engine import Reasoning, Status
 from agent_mode.agents.llamaindex.building import agents_of
 from agent_mode.agents.llamaindex.context import BuildContext
 from agent_mode.agents.llamaindex.patches import MAX_PARALLEL
@@ -107,7 +107,7 @@ class Listener:
                     code="agent_input_required",
                 )
             case _ if isinstance(getattr(event, "msg", None), str):
-                await self._work.status(event.msg)
+                await self._work.tell(Status(event.msg, done=False))
 
     async def _on_stream(self, event: AgentStream) -> None:
         self._known = isinstance(event.raw, dict) and bool(event.raw.get(RECALLED))
@@ -201,7 +201,7 @@ class _Pace:
 
     def _hold(self) -> None:
         if not self._is_held:
-            self._held.enter_context(self._state.holding())
+            self._held.enter_context(self._state.working())
             self._is_held = True
 
 
