@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, delete, func, or_, select
+from sqlalchemy import Row, delete, or_, select
 
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.db import Database
+from agent_mode.store.paging import newest
 from agent_mode.store.tables import audit_record as table
 from agent_mode.store.write_behind import WriteBehind
 
@@ -95,15 +96,13 @@ class AuditStore:
             StoreError: the database failed.
         """
         await self._writer.flush()
-        query = select(table).order_by(table.c.at.desc(), table.c.id.desc())
+        query = select(table)
         if q and "\0" not in q:
             columns = (table.c.actor, table.c.action, table.c.kind, table.c.target, table.c.text)
             query = query.where(or_(*(column.icontains(q, autoescape=True) for column in columns)))
-        total = query.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
         async with self._db.read() as connection:
-            count = (await connection.execute(total)).scalar_one()
-            found = [_from(row) for row in await connection.execute(query.offset(offset).limit(limit))]
-        return found, count
+            found, total = await newest(connection, query, (table.c.at, table.c.id), offset, limit)
+        return [_from(row) for row in found], total
 
     async def targets(self, action: str, *, hours: float) -> list[str]:
         """The targets of an action in the last so many hours.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, not_, or_, select, update
 
 from agent_mode.store.db import Database
+from agent_mode.store.paging import newest
 from agent_mode.store.session_records import storable
 from agent_mode.store.tables import run as table
 from agent_mode.store.write_behind import WriteBehind
@@ -22,6 +23,8 @@ RunState = Literal["running", "waiting", "done", "failed", "stopped", "abandoned
 
 OPEN: tuple[RunState, ...] = ("running", "waiting")
 FINAL: tuple[RunState, ...] = ("done", "failed", "stopped")
+
+ORDER = (table.c.started_at, table.c.id)
 
 TEXT_LIMIT = 2_000
 """Longest text inside `tool_calls`, `usage` and `error`, in characters; the rest is cut off."""
@@ -181,11 +184,9 @@ class RunStore:
             return [], 0
         await self.flush()
         query = query_of(wanted | {"parent_id": parent_id}, since)
-        total = query.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
         async with self._db.read() as connection:
-            count = (await connection.execute(total)).scalar_one()
-            found = [_from(row) for row in await connection.execute(query.offset(offset).limit(limit))]
-        return found, count
+            found, total = await newest(connection, query, ORDER, offset, limit)
+        return [_from(row) for row in found], total
 
     async def prune(self, days: int) -> int:
         """Forget the runs that began more than so many days ago; returns how many went.
@@ -224,8 +225,8 @@ class RunStore:
 
 
 def query_of(wanted: dict[str, str | None], since: datetime | None = None) -> Select[Any]:
-    """The runs with these values, the newest first; None fits all, an empty text those without a value."""
-    query = select(table).order_by(table.c.started_at.desc(), table.c.id.desc())
+    """The runs with these values; None fits all, an empty text those without a value."""
+    query = select(table)
     for name, value in wanted.items():
         if value is not None:
             query = query.where(table.c[name] == value if value else table.c[name].is_(None))

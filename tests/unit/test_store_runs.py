@@ -18,7 +18,7 @@ from sqlalchemy import func, insert, select, text
 from agent_mode.errors import StoreError
 from agent_mode.store import run_records, tables, write_behind
 from agent_mode.store.db import Database
-from agent_mode.store.run_records import AgentFigures, RunRecord, RunStore, query_of
+from agent_mode.store.run_records import ORDER, AgentFigures, RunRecord, RunStore, query_of
 
 pytest_plugins = ["tests.databases"]
 
@@ -326,8 +326,8 @@ async def test_pages_of_many(store: RunStore, database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(insert(tables.run), rows)
     seen = []
-    for offset in range(0, 20_000, 4_000):
-        found, total = await store.page(offset, 4_000)
+    for offset in range(0, 20_000, 3_000):
+        found, total = await store.page(offset, 3_000)
         assert total == 20_000
         seen += [record.id for record in found]
     assert seen == [f"r{number:05}" for number in range(20_000)]
@@ -339,7 +339,7 @@ async def test_pages_of_many(store: RunStore, database: Database) -> None:
 async def test_lists_come_from_an_index(database: Database, column: str | None) -> None:
     if database.shared:
         pytest.skip("PostgreSQL decides by the size of the table")
-    query = query_of({column: "x"} if column else {}, T0).limit(10)
+    query = query_of({column: "x"} if column else {}, T0).order_by(*(one.desc() for one in ORDER)).limit(10)
     async with database.read() as connection:
         compiled = query.compile(connection.engine.sync_engine, compile_kwargs={"literal_binds": True})
         plan = [row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
