@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
 from agent_mode.agents.recording import given_up
 from agent_mode.chat.runtime import KEEP_RUNS_DAYS, Runtime
-from agent_mode.errors import RequestError
+from agent_mode.errors import RequestError, StoreError
+from agent_mode.observe.logs import get_logger
 from agent_mode.store.run_records import OPEN, RunRecord
 
+log = get_logger(__name__)
+
+OBEYED_SECONDS = 10.0
+"""For so long another replica may take to stop a run that it was told to stop."""
 DEEPEST = 12
 """So many runs above or below one another are followed."""
 
@@ -33,7 +42,8 @@ async def stop(runtime: Runtime, run_id: str) -> bool:
     """Ends a run with everything that it called.
 
     Returns:
-        whether it has ended; False: another replica was told to stop it, which takes a second or two.
+        whether it has ended; False: another replica was told to stop it, which takes a second or two. A run
+        that goes on after that has lost its process, and is closed as abandoned.
 
     Raises:
         RequestError: `run_not_found`, `run_is_part` or `run_ended`.
@@ -47,6 +57,7 @@ async def stop(runtime: Runtime, run_id: str) -> bool:
         raise _conflict("This run is part of another one.", f"Stop that one: {top.id}.", "run_is_part")
     if record.state == "running":
         await runtime.stops.ask(run_id)
+        runtime.spawn(_see_to_it(runtime, run_id))
         return False
     if record.state == "waiting":
         await _give_up(runtime, record)
@@ -92,6 +103,19 @@ async def _give_up(runtime: Runtime, record: RunRecord) -> None:
         runtime.run_store.put(given_up(waiting))
     await runtime.run_store.flush()
     await runtime.snapshots.drop(record.id)
+
+
+async def _see_to_it(runtime: Runtime, run_id: str) -> None:
+    await asyncio.sleep(OBEYED_SECONDS)
+    try:
+        record = await runtime.run_store.get(run_id)
+        if record is None or record.state != "running":
+            return
+        for lost in (record, *await below(runtime, record)):
+            if lost.state in OPEN:
+                runtime.run_store.put(replace(lost, state="abandoned", ended_at=datetime.now(UTC)))
+    except StoreError as error:
+        log.warning("a run that does not stop stays open", run_id=run_id, reason=str(error))
 
 
 def _conflict(message: str, hint: str, code: str) -> RequestError:

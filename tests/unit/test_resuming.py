@@ -6,15 +6,19 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_mode.admin import runs
 from agent_mode.agents.definitions import FileDefinition, LlamaIndexDefinition, PersonaDefinition
 from agent_mode.agents.engine import Image, Source, Status, Text, ToolCalls
 from agent_mode.agents.spec import AgentSpec, Caller, Task
 from agent_mode.chat.runtime import Runtime
+from agent_mode.errors import RequestError
+from agent_mode.store.run_records import RunRecord
 from agent_mode.valves import AgentValves
 from tests.playing import play, request
 from tests.provider import KEY, Provider
@@ -165,6 +169,26 @@ async def test_another_process_stops_a_run(tmp_path: Path, runtime: Runtime, pro
         assert run.stopped
     finally:
         await other.close()
+
+
+async def test_a_run_whose_process_has_died_is_closed_when_somebody_stops_it(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "OBEYED_SECONDS", 0.05)
+    begun = {"agent": "coded", "agent_type": "custom_python", "started_at": datetime.now(UTC)}
+    lost = (RunRecord("top", **begun), RunRecord("below", parent_id="top", state="waiting", **begun))
+    for record in lost:
+        runtime.run_store.put(record)
+    assert not await runs.stop(runtime, "top")
+    states: list[str] = []
+    for _ in range(500):
+        states = [(await runs.known(runtime, record.id)).state for record in lost]
+        if "running" not in states:
+            break
+        await asyncio.sleep(0.01)
+    assert states == ["abandoned", "abandoned"]
+    with pytest.raises(RequestError, match="abandoned"):
+        await runs.stop(runtime, "top")
 
 
 @pytest.mark.parametrize("kind", ["persona", "llamaindex_workflow"])
