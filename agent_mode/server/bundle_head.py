@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import contextlib
 import fcntl
 import hashlib
 import importlib
@@ -20,6 +21,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,9 @@ MARK = b"#: "
 """How each line of the packed package begins, at the end of a bundle."""
 LABEL = re.compile(rb"^bundle: agent_mode (\S+) ([0-9a-f]{64})$", re.MULTILINE)
 """Line of the front matter: version and SHA-256 of the packed package."""
+UNPACKED = re.compile(r"[0-9a-f]{16}")
+KEEP_DAYS = 90
+"""So long after the last start with it an unpacked package stays, when a newer one is unpacked beside it."""
 _HEAD_BYTES = 4096
 
 log = logging.getLogger("agent_mode.bundle")
@@ -235,6 +240,8 @@ def _private_place() -> Path:
 
 def _put(files: dict[str, bytes], target: Path) -> Path:
     if _is_there(files, target):
+        with contextlib.suppress(OSError):  # of a folder that only another server may write to
+            os.utime(target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(target.parent, os.O_RDONLY)
@@ -242,9 +249,18 @@ def _put(files: dict[str, bytes], target: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # or a server that shares the folder would lose what it is importing
         if not _is_there(files, target):
             _write(files, target)
+            _sweep(target)
     finally:
         os.close(lock)
     return target
+
+
+def _sweep(target: Path) -> None:
+    """Removes the packages of old bundles; a server that still runs on one was started less long ago."""
+    oldest = time.time() - KEEP_DAYS * 86_400
+    for folder in target.parent.iterdir():
+        if UNPACKED.fullmatch(folder.name) and folder != target and folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_there(files: dict[str, bytes], target: Path) -> bool:

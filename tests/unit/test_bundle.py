@@ -173,6 +173,23 @@ def test_a_changed_or_incomplete_unpacked_file_is_repaired(bundles: dict[str, Pa
     assert version == __version__
 
 
+def test_packages_that_nobody_has_started_with_for_long_go(bundles: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, bundles["personas"])
+    home = tmp_path / ".agent_mode"
+    ages = {"0" * 16: bundle_head.KEEP_DAYS + 1, "1" * 16: bundle_head.KEEP_DAYS - 1, "data": 999}
+    for name, days in ages.items():
+        (home / name).mkdir(parents=True)
+        then = time.time() - days * 86_400
+        os.utime(home / name, (then, then))
+    (_, file), logged = in_process("load('personas.py');" + LOADED, cwd=tmp_path)
+    assert logged == ""
+    ours = Path(file).parents[1]
+    assert {path.name for path in home.iterdir()} == {ours.name, "1" * 16, "data"}
+    os.utime(ours, (0, 0))
+    in_process("load('personas.py');" + LOADED, cwd=tmp_path)
+    assert ours.stat().st_mtime > time.time() - 60, "it is in use"
+
+
 def test_two_servers_with_one_folder_unpack_at_once(bundles: dict[str, Path], tmp_path: Path) -> None:
     put(tmp_path, bundles["personas"])
     code = "load('personas.py');" + LOADED
