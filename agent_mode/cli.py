@@ -23,6 +23,7 @@ from agent_mode.observe.logs import get_logger
 from agent_mode.prompts import guard
 from agent_mode.settings import Settings
 from agent_mode.store import formats, updates
+from agent_mode.store.audit import AuditStore
 from agent_mode.store.backups import BackupPolicy, Backups
 from agent_mode.store.db import Database
 from agent_mode.store.download import Source
@@ -71,22 +72,22 @@ async def run(arguments: Namespace, settings: Settings) -> list[str]:
     Raises:
         AgentModeError: it cannot be done; nothing was changed.
     """
-    async with _store(settings) as (store, backups):
+    async with _store(settings) as (store, backups, audit):
         match arguments.command:
             case "import":
-                return await _import(store, arguments, settings)
+                return await _import(store, audit, arguments, settings)
             case "export":
                 return await _export(store, arguments)
             case "backup":
-                return await _backup(backups, arguments)
+                return await _backup(backups, audit, arguments)
             case "restore":
-                return await _restore(backups, arguments)
+                return await _restore(backups, audit, arguments)
             case _:
-                return await _update(store, arguments, settings)
+                return await _update(store, audit, arguments, settings)
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backups]]:
+async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backups, AuditStore]]:
     db = await Database.open(settings.resolved_database_url())
     try:
         valves = await _valves(settings)
@@ -96,7 +97,11 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backup
         backups = Backups(settings.data_dir / "backups", store, policy)
         store.before_destructive = backups.before_destructive
         store.before_replacing = backups.make
-        yield store, backups
+        audit = AuditStore(db)
+        try:
+            yield store, backups, audit
+        finally:
+            await audit.close()
     finally:
         await db.close()
 
@@ -114,7 +119,14 @@ async def _valves(settings: Settings) -> HotswapValves:
         return HotswapValves.model_validate({})
 
 
-async def _import(store: PersonaStore, arguments: Namespace, settings: Settings) -> list[str]:
+def _record(audit: AuditStore, action: str, kind: str, target: str, text: str = "") -> None:
+    """Has recorded what a command did."""
+    audit.put(_author(), action, kind, target, text, way="command line")
+
+
+async def _import(
+    store: PersonaStore, audit: AuditStore, arguments: Namespace, settings: Settings
+) -> list[str]:
     try:
         async with aiofiles.open(arguments.file, "rb") as file:
             data = await file.read(formats.SIZE_LIMIT + 1)
@@ -131,6 +143,7 @@ async def _import(store: PersonaStore, arguments: Namespace, settings: Settings)
         return [*lines, DRY]
     report = await apply_import(store, plan, _author(), message=f"imported from {arguments.file.name}")
     counts = ", ".join(f"{report.count(o)} {o}" for o in ("created", "updated", "unchanged", "refused"))
+    _record(audit, "imported", "persona", arguments.file.name, counts)
     return [*(_line(step) for step in report.steps), f"Done: {counts}."]
 
 
@@ -165,7 +178,7 @@ async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:
     return [f"{len(personas)} personas written to {arguments.file}."]
 
 
-async def _backup(backups: Backups, arguments: Namespace) -> list[str]:
+async def _backup(backups: Backups, audit: AuditStore, arguments: Namespace) -> list[str]:
     if arguments.list:
         known = await backups.list()
         return [
@@ -173,12 +186,15 @@ async def _backup(backups: Backups, arguments: Namespace) -> list[str]:
             for found in known
         ] or ["There is no backup yet."]
     made = await backups.make("by hand")
+    if made:
+        _record(audit, "made", "backup", made.name)
     return [f"Backed up: {made.name}." if made else "Nothing changed since the newest backup."]
 
 
-async def _restore(backups: Backups, arguments: Namespace) -> list[str]:
+async def _restore(backups: Backups, audit: AuditStore, arguments: Namespace) -> list[str]:
     if arguments.apply:
         plan = await backups.restore(arguments.name, _author())
+        _record(audit, "restored", "backup", arguments.name)
     else:
         plan = await backups.preview(arguments.name)
     parts = {"created": plan.created, "updated": plan.updated, "removed": plan.removed, "kept": plan.kept}
@@ -187,7 +203,9 @@ async def _restore(backups: Backups, arguments: Namespace) -> list[str]:
     return [*lines, "Done." if arguments.apply else DRY]
 
 
-async def _update(store: PersonaStore, arguments: Namespace, settings: Settings) -> list[str]:
+async def _update(
+    store: PersonaStore, audit: AuditStore, arguments: Namespace, settings: Settings
+) -> list[str]:
     sources = settings.catalogue_sources()
     if not sources:
         raise ConfigurationError(
@@ -197,9 +215,10 @@ async def _update(store: PersonaStore, arguments: Namespace, settings: Settings)
         )
     lines: list[str] = []
     for text in sources:
+        source = Source.parse(text)
         report = await updates.take_over(
             store,
-            Source.parse(text),
+            source,
             settings.data_dir / "catalogues",
             lambda form: _acceptable(form, settings, lines),
             dry=not arguments.apply,
@@ -211,6 +230,10 @@ async def _update(store: PersonaStore, arguments: Namespace, settings: Settings)
             ("protected", report.protected),
         )
         lines.extend(f"{word:<10} {', '.join(keys)}" for word, keys in counts if keys)
+        if arguments.apply:
+            # Without its address, which may hold a password.
+            done = ", ".join(f"{len(keys)} {word}" for word, keys in counts if keys)
+            _record(audit, "updated", "catalogue", source.host, done or "nothing new")
         lines.append(f"{'unchanged':<10} {len(report.unchanged)}")
     return [*lines, "Done." if arguments.apply else DRY]
 

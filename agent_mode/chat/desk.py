@@ -98,4 +98,5 @@ async def _rollback(runtime: Runtime, words: str, user: User, grammar: Grammar) 
         return f"To which version? Write `{grammar.prefix}agent rollback coder 1.0.2`."
     persona = await runtime.persona_store.rollback(key, label.strip(), author=user.id or "admin")
     await runtime.personas.refresh(runtime.persona_store)
+    runtime.audit.put(user.id or "admin", "rolled back", "persona", key, f"to {label.strip()}", way="chat")
     return f"**{cell(persona.display_name)}** is as it was in version {cell(label.strip())}."

@@ -23,6 +23,7 @@ from agent_mode.observe import logs
 from agent_mode.server import offered, pipeline_valves, upstream
 from agent_mode.server.admin_page import AdminPage
 from agent_mode.server.layer import Layer
+from agent_mode.server.native import TAB_AUTHOR
 from agent_mode.settings import Settings, get_settings
 from agent_mode.valves import PersonaValves
 
@@ -207,11 +208,17 @@ class Host:
             api=lambda: self.api,
             admin=self._admin_page(settings).gate,
             gauges=self._gauges,
+            record=self._record_of_tab,
         )
 
     def _gauges(self) -> dict[str, float]:
         """What is so at this moment, for the figures."""
         return {"active_runs": len(self._runtime.runs) if self._runtime is not None else 0}
+
+    def _record_of_tab(self, action: str, kind: str, target: str) -> None:
+        """Has recorded what was done in Open WebUI's Pipelines tab."""
+        if self._runtime is not None:
+            self._runtime.audit.put(TAB_AUTHOR, action, kind, target, way="Pipelines tab")
 
     def _admin_page(self, settings: Settings) -> AdminPage:
         if self._admin is None:  # kept over reloads: who is signed in stays so

@@ -36,6 +36,7 @@ _MODEL_PATHS = frozenset({"/models", "/v1/models"})
 _FILTER_PATH = re.compile(r"(?:/v1)?/([^/]+)/filter/(inlet|outlet)")
 _VALVES_PATH = re.compile(r"(?:/v1)?/([^/]+)/valves/update")
 _DELETE_PATHS = frozenset({"/pipelines/delete", "/v1/pipelines/delete"})
+_ADD_PATHS = frozenset(f"{version}/pipelines/{verb}" for version in ("", "/v1") for verb in ("add", "upload"))
 _API_PREFIX = "/api/v1/"
 
 MAX_DEPTH = 100
@@ -55,6 +56,7 @@ class Layer:
         api: our REST API, made when it is first asked.
         admin: the Agents page, which asks its visitors itself who they are.
         gauges: what is so at this moment, for Prometheus.
+        record: has a write of Open WebUI's Pipelines tab recorded: action, kind and target.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Layer:
         api: Callable[[], upstream.AsgiApp] | None = None,
         admin: upstream.AsgiApp | None = None,
         gauges: Callable[[], Mapping[str, float]] = dict,
+        record: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
         self.app = app
         self._is_ready = ready
@@ -77,6 +80,7 @@ class Layer:
         self._api = api
         self._admin = admin
         self._gauges = gauges
+        self._record = record
         self._key = key
         self._max_body = max_body
 
@@ -118,6 +122,8 @@ class Layer:
             await self._valves(match[1], scope, receive, send)
         elif method == "DELETE" and path in _DELETE_PATHS:
             await self._delete(scope, receive, send)
+        elif method == "POST" and path in _ADD_PATHS:
+            await self.app(scope, receive, self._recorded(send, "added", "pipeline", ""))
         elif (
             path.startswith(_API_PREFIX) and self._api is not None and not auth.is_open(method, path, headers)
         ):
@@ -185,6 +191,7 @@ class Layer:
         raw = await self._read(receive)
         values = _json(raw)
         _check_for_upstream(values)
+        send = self._recorded(send, "saved", "valves", pipeline_id)
         found = upstream.pipeline_of(pipeline_id)
         if found is None or not isinstance(found[0], KeptPipeline) or not isinstance(values, dict):
             await self.app(scope, _replay(raw, receive), send)
@@ -198,11 +205,23 @@ class Layer:
         found = upstream.pipeline_of(pipeline_id) if isinstance(pipeline_id, str) else None
         if found is None or not isinstance(found[0], KeptPipeline):
             _check_for_upstream(form)
+            send = self._recorded(send, "deleted", "pipeline", str(pipeline_id))
             await self.app(scope, _replay(raw, receive), send)
             return
         await found[0].disable()
+        self._record("disabled", "agent", str(pipeline_id))
         detail = f"Pipeline {pipeline_id} deleted successfully"  # upstream's words
         await send_json(send, 200, {"status": True, "detail": detail})
+
+    def _recorded(self, send: Send, action: str, kind: str, target: str) -> Send:
+        """Sends an answer, and has what was asked recorded if it was done."""
+
+        async def watched(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                self._record(action, kind, target)
+            await send(message)
+
+        return watched
 
     async def _rest(self, api: upstream.AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await self._read(receive)

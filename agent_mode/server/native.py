@@ -11,6 +11,9 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
 from agent_mode.llm.sse import Facts
 
+TAB_AUTHOR = "open-webui"
+"""Who changes something in Open WebUI's Pipelines tab; it does not say which admin."""
+
 
 class NativePipeline(ABC):
     """A pipeline of ours. Pipelines of others are no subclasses and go to upstream untouched."""

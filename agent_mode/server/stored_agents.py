@@ -16,13 +16,10 @@ from agent_mode.observe.logs import get_logger
 from agent_mode.server import upstream
 from agent_mode.server.agent_pipeline import AgentPipeline
 from agent_mode.server.host import host
-from agent_mode.server.native import KeptPipeline
+from agent_mode.server.native import TAB_AUTHOR, KeptPipeline
 from agent_mode.store.agents import Agent, content
 
 log = get_logger(__name__)
-
-AUTHOR = "open-webui"
-"""Who changes an agent in Open WebUI's Pipelines tab; it does not say which admin."""
 
 
 class StoredAgentPipeline(AgentPipeline, KeptPipeline):
@@ -58,13 +55,13 @@ class StoredAgentPipeline(AgentPipeline, KeptPipeline):
 
     async def save_valves(self, values: Mapping[str, Any], author: str | None = None) -> dict[str, Any]:
         runtime = host.runtime
-        saved = await stored.save_valves(runtime.agent_store, self.id, values, author or AUTHOR)
+        saved = await stored.save_valves(runtime.agent_store, self.id, values, author or TAB_AUTHOR)
         await host.sync_agents()
         parts, _ = stored.read(content(saved), allow_code=True, strict=False)
         return (parts.valves if parts else self.valves).model_dump(mode="json")
 
     async def disable(self) -> None:
-        await host.runtime.agent_store.set_enabled(self.id, False, AUTHOR)
+        await host.runtime.agent_store.set_enabled(self.id, False, TAB_AUTHOR)
         await host.sync_agents()
 
 

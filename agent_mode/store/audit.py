@@ -1,4 +1,4 @@
-"""What was changed on the Agents page: by whom, what, when. Each entry is a line in the log as well."""
+"""What was changed: by whom, what, when, by which way. Each entry is a line in the log as well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Row, delete, or_, select
 
@@ -22,6 +22,9 @@ log = get_logger(__name__)
 TEXT_LIMIT = 500
 """Longest name, target and text in characters; the rest is cut off."""
 _WORD_LIMIT = 64
+
+Way = Literal["page", "api", "chat", "Pipelines tab", "command line"]
+"""How something was done. The Pipelines tab is Open WebUI's, which does not say which admin it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class AuditRecord:
     """Its id."""
     text: str = ""
     """More about it."""
+    way: str = "page"
 
 
 class AuditStore:
@@ -56,8 +60,19 @@ class AuditStore:
             partial(_write, db), lambda record: record.id, noun="audit", limit=2_000, pause=0.2
         )
 
-    def put(self, actor: str, action: str, kind: str, target: str = "", text: str = "") -> None:
-        """Have it recorded. Returns at once and never raises."""
+    def put(
+        self, actor: str, action: str, kind: str, target: str = "", text: str = "", *, way: Way = "page"
+    ) -> None:
+        """Have it recorded. Returns at once and never raises.
+
+        Args:
+            actor: who.
+            action: what was done, as a verb in the past.
+            kind: to what kind of thing.
+            target: its id.
+            text: more about it; never a secret, never what was said in a chat.
+            way: how.
+        """
         record = AuditRecord(
             id=secrets.token_hex(12),
             at=datetime.now(UTC),
@@ -66,14 +81,16 @@ class AuditStore:
             kind=_cut(kind, _WORD_LIMIT),
             target=_cut(target),
             text=_cut(text),
+            way=way,
         )
         self._writer.put(record)
         log.info(
-            "done on the Agents page",
+            "recorded",
             actor=record.actor,
             action=record.action,
             kind=kind,
             target=record.target,
+            way=way,
         )
 
     async def start(self) -> None:
@@ -98,7 +115,7 @@ class AuditStore:
         await self._writer.flush()
         query = select(table)
         if q and "\0" not in q:
-            columns = (table.c.actor, table.c.action, table.c.kind, table.c.target, table.c.text)
+            columns = (table.c.actor, table.c.action, table.c.kind, table.c.target, table.c.text, table.c.way)
             query = query.where(or_(*(column.icontains(q, autoescape=True) for column in columns)))
         async with self._db.read() as connection:
             found, total = await newest(connection, query, (table.c.at, table.c.id), offset, limit)

@@ -50,6 +50,11 @@ class Source:
     sha256: str
     """In hex, lower case."""
 
+    @property
+    def host(self) -> str:
+        """Where it is, for people to read: the address may hold more than they should see."""
+        return _host(self.url)
+
     @classmethod
     def parse(cls, text: str) -> Source:
         """Reads `https://host/path.json#sha256=<hex>`.

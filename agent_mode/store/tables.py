@@ -235,6 +235,7 @@ audit_record = Table(
     Column("kind", String(64), nullable=False),
     Column("target", Text, nullable=False),
     Column("text", Text, nullable=False),
+    Column("way", String(64), nullable=False, server_default="page"),
 )
 
 publication = Table(

@@ -1,4 +1,4 @@
-"""What people did on the Agents page is kept: in order, bounded, for a time."""
+"""What people did is kept: in order, bounded, for a time."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ async def test_the_newest_stand_first_and_are_found_again(tmp_path: Path) -> Non
     assert (await audit.page(0, 10, "was old"))[1] == 1
     assert (await audit.page(0, 10, "\0"))[1] == 6
     assert await audit.targets("deleted", hours=1) == ["100%"]
+    await db.close()
+
+
+async def test_each_says_by_which_way_it_was_done(tmp_path: Path) -> None:
+    db, audit = await opened(tmp_path)
+    audit.put("ada", "saved", "agent", "a")
+    audit.put("api", "deleted", "agent", "a", way="api")
+    assert [record.way for record in (await audit.page(0, 10))[0]] == ["api", "page"]
+    assert (await audit.page(0, 10, "pag"))[1] == 1
     await db.close()
 
 

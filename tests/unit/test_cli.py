@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -191,6 +192,28 @@ def test_an_import_is_done_when_told(command: Command, file: Path, tmp_path: Pat
     assert set(stored(command, tmp_path)) == {"helper", "second"}
     again = command("import", file, "--apply").good()
     assert again.lines[-1] == "Done: 0 created, 0 updated, 2 unchanged, 0 refused."
+
+
+def test_what_a_command_did_is_recorded(command: Command, file: Path, tmp_path: Path) -> None:
+    command("import", file).good()
+    command("import", file, "--apply").good()
+    name = backed_up(command)
+    command("restore", name).good()
+    command("restore", name, "--apply").good()
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "agent_mode.db")) as connection:
+        found = connection.execute("SELECT action, kind, target, text, way FROM audit_record ORDER BY at")
+        assert found.fetchall() == [
+            (
+                "imported",
+                "persona",
+                "personas.json",
+                "2 created, 0 updated, 0 unchanged, 0 refused",
+                "command line",
+            ),
+            ("made", "backup", name, "", "command line"),
+            ("restored", "backup", name, "", "command line"),
+        ]
 
 
 def test_what_was_written_here_is_replaced_only_when_told(

@@ -237,6 +237,9 @@ async def test_a_rollback_brings_the_old_text_back_as_a_new_version(runtime: Run
     assert [backup.reason for backup in await runtime.backups.list()] == [
         "before rolling coder back to 1.0.0"
     ]
+    [record], _ = await runtime.audit.page(0, 10)
+    told = (record.actor, record.action, record.kind, record.target, record.text, record.way)
+    assert told == ("root", "rolled back", "persona", "coder", "to 1.0.0", "chat")
 
 
 @pytest.mark.parametrize("user", [ANN, User(), User(None, admin=False)], ids=str)

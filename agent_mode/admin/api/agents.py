@@ -12,13 +12,13 @@ from agent_mode.admin import agents as shared
 from agent_mode.admin.api import examples, shapes
 from agent_mode.admin.api.requests import (
     LIMIT,
-    Author,
     Body,
     Limit,
     Offset,
     RollbackForm,
     Running,
     Server,
+    Writing,
     as_object,
     number_of,
     read,
@@ -33,6 +33,7 @@ from agent_mode.agents.types import get_type
 from agent_mode.errors import DefinitionError, StoreError
 from agent_mode.store import agent_versions
 from agent_mode.store.agents import Agent, content
+from agent_mode.store.versions import label_of
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 Id = Annotated[str, Path(max_length=64, description="The agent's id")]
@@ -62,9 +63,10 @@ async def list_agents(
     summary="Create an agent",
     openapi_extra=takes(shapes.agent_schema(), **examples.AGENTS),
 )
-async def create_agent(server: Server, author: Author, body: Body, response: Response) -> dict[str, Any]:
+async def create_agent(server: Server, writer: Writing, body: Body, response: Response) -> dict[str, Any]:
     """Saves the agent. Enabled, it is a model at once; no chat is disturbed."""
-    record = await shared.create(server, _new(body), author)
+    record = await shared.create(server, _new(body), writer.author)
+    writer.record("created", "agent", record.id)
     response.headers["Location"] = f"/api/v1/agents/{record.id}"
     return await _full(server, record)
 
@@ -98,12 +100,14 @@ async def read_agent(server: Server, runtime: Running, agent_id: Id) -> dict[str
     summary="Replace an agent",
     openapi_extra=takes(shapes.agent_schema(versioned=True), replace=examples.REPLACED_AGENT),
 )
-async def update_agent(server: Server, author: Author, agent_id: Id, body: Body) -> dict[str, Any]:
+async def update_agent(server: Server, writer: Writing, agent_id: Id, body: Body) -> dict[str, Any]:
     """Saves a new version. `version` is the one that you have read; if it is not the newest any more, nothing
     is written, and the answer is 409 `stale_version`. A masked secret keeps what is there."""
     values = {"id": agent_id, **writable(body, shapes.AGENT_READ_ONLY)}
     expected = seen_version(values)
-    return await _full(server, await shared.replace_all(server, agent_id, values, author, expected))
+    record = await shared.replace_all(server, agent_id, values, writer.author, expected)
+    writer.record("saved", "agent", agent_id)
+    return await _full(server, record)
 
 
 @router.patch(
@@ -112,17 +116,20 @@ async def update_agent(server: Server, author: Author, agent_id: Id, body: Body)
     summary="Change some fields of an agent",
     openapi_extra=takes(shapes.agent_schema(partial=True), disable={"enabled": False}),
 )
-async def patch_agent(server: Server, author: Author, agent_id: Id, body: Body) -> dict[str, Any]:
+async def patch_agent(server: Server, writer: Writing, agent_id: Id, body: Body) -> dict[str, Any]:
     """Saves a new version with these fields, each as a whole; the others stay. `version` may be left out."""
     changes = writable(body, shapes.AGENT_READ_ONLY)
     expected = seen_version(changes) if "version" in changes else None
-    return await _full(server, await shared.patch(server, agent_id, changes, author, expected))
+    record = await shared.patch(server, agent_id, changes, writer.author, expected)
+    writer.record(_verb(changes), "agent", agent_id, ", ".join(sorted(changes)))
+    return await _full(server, record)
 
 
 @router.delete("/{agent_id}", status_code=204, response_model=None, summary="Delete an agent")
-async def delete_agent(server: Server, author: Author, agent_id: Id) -> None:
+async def delete_agent(server: Server, writer: Writing, agent_id: Id) -> None:
     """Removes the agent. Its versions stay, and a rollback brings it back."""
-    await shared.delete(server, agent_id, author)
+    await shared.delete(server, agent_id, writer.author)
+    writer.record("deleted", "agent", agent_id)
 
 
 @router.get("/{agent_id}/valves", summary="Read an agent's valves")
@@ -139,7 +146,7 @@ async def read_valves(runtime: Running, agent_id: Id) -> dict[str, Any]:
 async def update_valves(
     server: Server,
     runtime: Running,
-    author: Author,
+    writer: Writing,
     agent_id: Id,
     body: Body,
     version: Annotated[str | None, Query(max_length=20, description="The one that you have read")] = None,
@@ -154,10 +161,11 @@ async def update_valves(
         raise DefinitionError("The valves cannot be saved", problems=found)
     expected = None if version is None else number_of(version)
     try:
-        record = await stored.save_valves(runtime.agent_store, agent_id, values, author, expected)
+        record = await stored.save_valves(runtime.agent_store, agent_id, values, writer.author, expected)
     except StoreError as error:
         raise await shared.told(runtime, agent_id, error) from error
     await server.sync_agents()
+    writer.record("saved", "valves", agent_id, ", ".join(sorted(values)))
     return _valves(record)
 
 
@@ -207,10 +215,12 @@ async def read_version(
     summary="Go back to a version",
     openapi_extra=takes(RollbackForm.model_json_schema(), rollback={"version": 1}),
 )
-async def rollback_agent(server: Server, author: Author, agent_id: Id, body: Body) -> dict[str, Any]:
+async def rollback_agent(server: Server, writer: Writing, agent_id: Id, body: Body) -> dict[str, Any]:
     """Saves the content of an old version as the newest one; brings a deleted agent back."""
     number = number_of(read(RollbackForm, body).version)
-    return await _full(server, await shared.roll_back(server, agent_id, number, author))
+    record = await shared.roll_back(server, agent_id, number, writer.author)
+    writer.record("rolled back", "agent", agent_id, f"to {label_of(number)}")
+    return await _full(server, record)
 
 
 @router.post(
@@ -230,6 +240,12 @@ async def validate_agent(server: Server, runtime: Running, agent_id: Id, body: B
             made, problems=[shared.fixed() if made.form.id != agent_id else shared.taken(agent_id)]
         )
     return await _verdict(server, made)
+
+
+def _verb(changes: dict[str, Any]) -> str:
+    if set(changes) != {"enabled"}:
+        return "saved"
+    return "enabled" if changes["enabled"] else "disabled"
 
 
 def _new(body: Any) -> dict[str, Any]:

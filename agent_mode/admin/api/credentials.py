@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_mode.admin.api import shapes
-from agent_mode.admin.api.requests import Body, Running, read, takes
+from agent_mode.admin.api.requests import Body, Running, Writing, read, takes
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import RequestError
 from agent_mode.store.credentials import API_KEY_LIMIT
@@ -37,18 +37,20 @@ async def has_credential(runtime: Running, user_id: UserId) -> dict[str, Any]:
     summary="Register a credential",
     openapi_extra=takes(CredentialForm.model_json_schema(), key={"api_key": "sk-0123456789abcdef"}),
 )
-async def put_credential(runtime: Running, user_id: UserId, body: Body) -> dict[str, Any]:
+async def put_credential(runtime: Running, writer: Writing, user_id: UserId, body: Body) -> dict[str, Any]:
     """Keeps the user's own API key, encrypted. Where Open WebUI is known, it must say that it is theirs."""
     api_key = read(CredentialForm, body).api_key.strip()
     await _check(runtime, user_id, api_key)
     await runtime.credentials.put(user_id, api_key)
+    writer.record("registered", "credential", user_id)
     return {"user_id": user_id, "has_credential": True}
 
 
 @router.delete("/{user_id}/credential", status_code=204, response_model=None, summary="Forget a credential")
-async def delete_credential(runtime: Running, user_id: UserId) -> None:
+async def delete_credential(runtime: Running, writer: Writing, user_id: UserId) -> None:
     """Forgets the user's API key, if there is one."""
     await runtime.credentials.drop(user_id)
+    writer.record("deleted", "credential", user_id)
 
 
 async def _check(runtime: Runtime, user_id: str, api_key: str) -> None:

@@ -11,12 +11,12 @@ from agent_mode.admin import personas
 from agent_mode.admin.api import examples, shapes
 from agent_mode.admin.api.requests import (
     LIMIT,
-    Author,
     Body,
     Limit,
     Offset,
     RollbackForm,
     Running,
+    Writing,
     number_of,
     read,
     seen_version,
@@ -58,9 +58,10 @@ async def list_personas(
     summary="Create a persona",
     openapi_extra=takes(shapes.persona_schema(), persona=examples.PERSONA),
 )
-async def create_persona(runtime: Running, author: Author, body: Body, response: Response) -> dict[str, Any]:
+async def create_persona(runtime: Running, writer: Writing, body: Body, response: Response) -> dict[str, Any]:
     """Saves the persona. Enabled, it is a model at once."""
-    record = await personas.create(runtime, _new(body), author)
+    record = await personas.create(runtime, _new(body), writer.author)
+    writer.record("created", "persona", record.key)
     response.headers["Location"] = f"/api/v1/personas/{record.key}"
     return await _full(runtime, record)
 
@@ -89,19 +90,22 @@ async def read_persona(runtime: Running, key: Key) -> dict[str, Any]:
     summary="Replace a persona",
     openapi_extra=takes(shapes.persona_schema(versioned=True), replace=examples.REPLACED_PERSONA),
 )
-async def update_persona(runtime: Running, author: Author, key: Key, body: Body) -> dict[str, Any]:
+async def update_persona(runtime: Running, writer: Writing, key: Key, body: Body) -> dict[str, Any]:
     """Saves a new version. `version` is the one that you have read; if it is not the newest any more, nothing
     is written, and the answer is 409 `stale_version`."""
     values = {"key": key, **writable(body, shapes.PERSONA_READ_ONLY)}
     # 0: nothing of it was versioned yet
     expected = values.pop("version") if values.get("version") == 0 else seen_version(values)
-    return await _full(runtime, await personas.replace_all(runtime, key, values, author, expected))
+    record = await personas.replace_all(runtime, key, values, writer.author, expected)
+    writer.record("saved", "persona", key)
+    return await _full(runtime, record)
 
 
 @router.delete("/{key}", status_code=204, response_model=None, summary="Delete a persona")
-async def delete_persona(runtime: Running, key: Key) -> None:
+async def delete_persona(runtime: Running, writer: Writing, key: Key) -> None:
     """Removes a persona of your own, and disables a shipped one. Versions stay; a rollback brings it back."""
     await personas.delete(runtime, key)
+    writer.record("deleted", "persona", key)
 
 
 @router.get("/{key}/versions", response_model=shapes.VersionPage, summary="List a persona's versions")
@@ -143,10 +147,12 @@ async def read_version(
     summary="Go back to a version",
     openapi_extra=takes(RollbackForm.model_json_schema(), rollback={"version": "1.0.0"}),
 )
-async def rollback_persona(runtime: Running, author: Author, key: Key, body: Body) -> dict[str, Any]:
+async def rollback_persona(runtime: Running, writer: Writing, key: Key, body: Body) -> dict[str, Any]:
     """Saves the content of an old version as the newest one; brings a deleted persona back."""
     number = number_of(read(RollbackForm, body).version)
-    return await _full(runtime, await personas.roll_back(runtime, key, number, author))
+    record = await personas.roll_back(runtime, key, number, writer.author)
+    writer.record("rolled back", "persona", key, f"to {versions.label_of(number)}")
+    return await _full(runtime, record)
 
 
 def _new(body: Any) -> dict[str, Any]:

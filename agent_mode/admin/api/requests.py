@@ -1,9 +1,13 @@
-"""What every route reads from a request: the server behind it, who writes, which page, the body."""
+"""What every route reads from a request: the server behind it, who writes, which page, the body.
+
+A route that writes takes `writer: Writing`, and has it record what it did once that is done.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
@@ -31,6 +35,33 @@ def _backend(request: Request) -> Backend:
 
 def _runtime(request: Request) -> Runtime:
     return request.app.state.backend.runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes over the API.
+
+    Attributes:
+        author: the name for the history of what is written, as the caller says it.
+    """
+
+    author: str
+    runtime: Runtime
+
+    def record(self, action: str, kind: str, target: str, text: str = "") -> None:
+        """Have a write recorded, once it is done.
+
+        Args:
+            action: what was done, as a verb in the past.
+            kind: to what kind of thing.
+            target: its id.
+            text: more about it; never a secret, never what was said in a chat.
+        """
+        self.runtime.audit.put(self.author, action, kind, target, text, way="api")
+
+
+def _writer(request: Request) -> Writer:
+    return Writer(_author(request), _runtime(request))
 
 
 def _author(request: Request) -> str:
@@ -64,7 +95,7 @@ async def _body(request: Request) -> Any:
 
 Server = Annotated[Backend, Depends(_backend)]
 Running = Annotated[Runtime, Depends(_runtime)]
-Author = Annotated[str, Depends(_author)]
+Writing = Annotated[Writer, Depends(_writer)]
 Body = Annotated[Any, Depends(_body)]
 """The JSON of the body; None if there is none. What it must hold, each route says in `takes`."""
 Offset = Annotated[int, Query(ge=0, le=_FAR, description="How many to leave out")]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from agent_mode.admin import runs
 from agent_mode.admin.api import shapes
-from agent_mode.admin.api.requests import LIMIT, Limit, Offset, Running
+from agent_mode.admin.api.requests import LIMIT, Limit, Offset, Running, Writing
 from agent_mode.store.run_records import RunState
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
@@ -54,12 +54,13 @@ async def read_run(runtime: Running, run_id: Id) -> dict[str, Any]:
     summary="Stop a run",
     responses={202: {"model": shapes.Stopped, "description": "Another replica was told to stop it"}},
 )
-async def stop_run(runtime: Running, run_id: Id, response: Response) -> dict[str, Any]:
+async def stop_run(runtime: Running, writer: Writing, run_id: Id, response: Response) -> dict[str, Any]:
     """Ends the run with everything that it called. Who waits for its answer is told so.
 
     A run of another replica ends within two seconds: the answer is 202, with `stopped` false.
     """
     stopped = await runs.stop(runtime, run_id)
+    writer.record("stopped", "run", run_id)
     if not stopped:
         response.status_code = 202
     return {"id": run_id, "stopped": stopped}

@@ -1,4 +1,4 @@
-"""Records: who changed what on this page, and when."""
+"""Records: who changed what, when and by which way."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from agent_mode.store.audit import AuditRecord
 
 @page("/records", title="Records", icon="receipt_long", place=90)
 async def records(visit: Visit) -> None:
-    """What was done here."""
-    heading("Records", f"Who changed what on this page. Kept for {KEEP_AUDIT_DAYS} days.")
+    """What was done."""
+    heading("Records", f"Who changed what, and by which way. Kept for {KEEP_AUDIT_DAYS} days.")
 
     async def load(query: Query) -> tuple[Sequence[AuditRecord], int]:
         return await visit.runtime.audit.page(query.offset, query.limit, query.q or None)
@@ -30,8 +30,9 @@ async def records(visit: Visit) -> None:
             Column("What", lambda record: f"{record.action} {record.kind}"),
             Column("Which", lambda record: record.target if record.kind != "session" else ""),
             Column("More", lambda record: record.text),
+            Column("Way", lambda record: record.way, minor=True),
         ],
         noun="record",
-        search="Search who, what or which",
+        search="Search who, what, which or way",
         empty=lambda: empty("Nothing was changed yet", "What is changed here will be listed."),
     ).show()
