@@ -158,10 +158,12 @@ class CatalogueError(AgentModeError):
 
 class StrategyError(AgentModeError):
     code = "strategy"
+    status = 422
 
 
 class TemplateError(AgentModeError):
     code = "template"
+    status = 422
 
 
 class LimitError(AgentModeError):

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent_mode.agents.persona import identity
 from agent_mode.chat.commands import Grammar
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import plan_turn
-from agent_mode.errors import StrategyError, TemplateError
+from agent_mode.errors import RequestError, StrategyError, TemplateError
 from agent_mode.prompts.reset import Identity, SwitchReport
 from agent_mode.prompts.strategies import SUFFIX, Selection, Strategy
 from agent_mode.prompts.templates import Template, Templates
@@ -32,6 +33,40 @@ class Preview:
     messages: list[dict[str, Any]]
     report: SwitchReport
     switched: bool
+
+
+def known(runtime: Runtime, key: str) -> Identity:
+    """The persona with this key, as who answers.
+
+    Raises:
+        RequestError: code `persona_not_found`: there is none, or it is disabled.
+    """
+    persona = runtime.personas.get(key)
+    if persona is None:
+        raise RequestError(
+            f"There is no enabled persona {key[:64]!r}.",
+            hint="Choose one of the list.",
+            code="persona_not_found",
+            status=404,
+        )
+    return identity(persona)
+
+
+def fitting(strategies: Sequence[Strategy], word: str = "", provider: str | None = None) -> list[Strategy]:
+    """Those of the strategies that belong into a list. Pure.
+
+    Args:
+        strategies: of which.
+        word: part of the id, the template, the type or the reason, in whichever case.
+        provider: whose; None: anybody's.
+    """
+    word = word.strip().casefold()
+    return [
+        s
+        for s in strategies
+        if (not provider or s.provider == provider)
+        and word in f"{s.id}\n{s.template}\n{s.type}\n{s.why}".casefold()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

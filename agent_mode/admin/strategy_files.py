@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ TEMPLATE_SUFFIX = ".txt"
 SIZE_LIMIT = 256 * 1024
 """Largest text in bytes that is written."""
 KEPT = 50
-"""Versions of one file that are kept, the newest."""
+"""Versions of one file that are kept: the newest, and the first, to which a reset goes."""
 OUTSIDE = "outside of the Agents page"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -62,6 +63,11 @@ class File:
             )
 
     @property
+    def noun(self) -> str:
+        """What it is called."""
+        return "strategy file" if self.kind == "strategies" else "template"
+
+    @property
     def filename(self) -> str:
         """Its name on the disk."""
         return self.name + (strategies.SUFFIX if self.kind == "strategies" else TEMPLATE_SUFFIX)
@@ -89,6 +95,17 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """A file in the list of them."""
+
+    file: File
+    strategies: int
+    """How many it holds, or how many name it."""
+    error: AgentModeError | None
+    """Why it cannot be used as it is now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """A file as it is now."""
 
@@ -109,6 +126,18 @@ def listed(runtime: Runtime) -> list[File]:
             names = sorted(name.removesuffix(suffix) for name in os.listdir(place) if name.endswith(suffix))
             found += [File(kind, name) for name in names if _NAME.fullmatch(name)]  # pyright: ignore[reportArgumentType]
     return found
+
+
+def states(runtime: Runtime) -> list[State]:
+    """All files as `listed`, with what depends on them and what is wrong with them."""
+    every = runtime.strategies.all()
+    used, held = Counter(s.template for s in every), Counter(s.provider for s in every)
+    broken: dict[str, AgentModeError] = {**runtime.strategies.errors()}
+    broken |= {f"{name}{TEMPLATE_SUFFIX}": error for name, error in runtime.templates.errors().items()}
+    return [
+        State(file, (held if file.kind == "strategies" else used)[file.name], broken.get(file.filename))
+        for file in listed(runtime)
+    ]
 
 
 async def read(runtime: Runtime, file: File) -> Content:
@@ -181,22 +210,51 @@ async def history(runtime: Runtime, file: File) -> list[Version]:
     return await asyncio.to_thread(_versions, _folders(runtime)[1] / file.filename)
 
 
+async def version(runtime: Runtime, file: File, number: int) -> Version:
+    """One of its versions.
+
+    Raises:
+        StoreError: code `unknown_version`.
+    """
+    for found in await history(runtime, file):
+        if found.number == number:
+            return found
+    raise StoreError(
+        f"There is no version {number} of {file.filename}.",
+        code="unknown_version",
+        status=404,
+        hint=f"The first and the newest {KEPT} are kept.",
+    )
+
+
+async def reset(runtime: Runtime, file: File, author: str) -> Content:
+    """Makes the text the newest that was there before the first change here.
+
+    Raises:
+        RequestError: code `strategy_file_not_found`.
+        StoreError: code `unknown_version`: it was made here; or as `save`.
+    """
+    found = await history(runtime, file)
+    if not found:
+        return await read(runtime, file)  # nothing was changed here
+    if found[-1].author != OUTSIDE:
+        raise StoreError(
+            f"{file.filename} was made here, so there is nothing to go back to.",
+            code="unknown_version",
+            status=404,
+            hint="Roll back to one of its versions, or delete it.",
+        )
+    return await save(runtime, file, found[-1].text, author, None, "reset")
+
+
 async def roll_back(runtime: Runtime, file: File, number: int, author: str) -> Content:
     """Makes an old text the newest.
 
     Raises:
         StoreError: code `unknown_version`, or as `save`.
     """
-    for version in await history(runtime, file):
-        if version.number == number:
-            message = f"rolled back to {version.label}"
-            return await save(runtime, file, version.text, author, None, message)
-    raise StoreError(
-        f"There is no version {number} of {file.filename}.",
-        code="unknown_version",
-        status=404,
-        hint=f"The newest {KEPT} are kept.",
-    )
+    old = await version(runtime, file, number)
+    return await save(runtime, file, old.text, author, None, f"rolled back to {old.label}")
 
 
 async def delete(runtime: Runtime, file: File, author: str) -> Content:
@@ -334,7 +392,7 @@ def _note(folder: Path, text: str, author: str, message: str) -> None:
     values = asdict(version) | {"at": version.at.isoformat()}
     try:
         _write(folder / f"{number:06}.json", json.dumps(values, ensure_ascii=False, indent=1).encode())
-        for old in _versions(folder)[KEPT:]:
+        for old in _versions(folder)[KEPT:-1]:
             (folder / f"{old.number:06}.json").unlink(missing_ok=True)
     except OSError as error:
         raise _not_written(folder, error) from error

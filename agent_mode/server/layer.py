@@ -36,7 +36,7 @@ _MODEL_PATHS = frozenset({"/models", "/v1/models"})
 _FILTER_PATH = re.compile(r"(?:/v1)?/([^/]+)/filter/(inlet|outlet)")
 _VALVES_PATH = re.compile(r"(?:/v1)?/([^/]+)/valves/update")
 _DELETE_PATHS = frozenset({"/pipelines/delete", "/v1/pipelines/delete"})
-_ADD_PATHS = frozenset(f"{version}/pipelines/{verb}" for version in ("", "/v1") for verb in ("add", "upload"))
+_ADD_PATHS = frozenset({"/pipelines/add", "/v1/pipelines/add", "/pipelines/upload", "/v1/pipelines/upload"})
 _API_PREFIX = "/api/v1/"
 
 MAX_DEPTH = 100

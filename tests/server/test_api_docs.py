@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,10 @@ EXAMPLES = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_examples_run(tmp_path: Path, provider: Provider) -> None:
-    server = make(OURS, tmp_path / "x", provider.base_url, environment={"AGENT_MODE_MODEL": "stub"})
+    # The examples write strategies too.
+    folder = shutil.copytree(ROOT / "strategies", tmp_path / "strategies")
+    environment = {"AGENT_MODE_MODEL": "stub", "AGENT_MODE_STRATEGIES_DIR": str(folder)}
+    server = make(OURS, tmp_path / "x", provider.base_url, environment=environment)
     with running(server):
         environment = {**os.environ, "URL": server.url, "KEY": server.key, "NO_PROXY": "*"}
         script = "set -eu\n" + "\n".join(EXAMPLES)

@@ -126,12 +126,12 @@ def test_every_route_that_writes_is_one_that_records() -> None:
     pytest.importorskip("fastapi")
     from fastapi.routing import APIRoute
 
-    from agent_mode.admin.api import agents, app, credentials, personas, requests, running, runs
+    from agent_mode.admin.api import agents, app, credentials, personas, requests, running, runs, strategies
 
     assert app.make_app
-    looks = {"validate_draft", "validate_agent", "validate_persona"}  # nothing is written
+    looks = {"validate_draft", "validate_agent", "validate_persona", "validate_files", "validate_templates"}
     looks |= {"run"}  # stands in the runs
-    routers = (agents, credentials, personas, running, runs)
+    routers = (agents, credentials, personas, running, runs, strategies)
     routes = [route for module in routers for route in module.router.routes if isinstance(route, APIRoute)]
     silent = {
         route.name

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from agent_mode.admin.api import agent_types, agents, credentials, personas, running, runs, shapes
+from agent_mode.admin.api import agent_types, agents, credentials, personas, running, runs, shapes, strategies
 from agent_mode.admin.api.errors import FormError, error_json
 from agent_mode.admin.backend import Backend
 from agent_mode.errors import AgentModeError, Problem, RequestError
@@ -21,7 +21,9 @@ from agent_mode.observe.logs import get_logger
 log = get_logger(__name__)
 
 PREFIX = "/api/v1"
-_COLLECTIONS = frozenset(f"{PREFIX}/{name}" for name in ("agents", "personas", "runs", "agent-types"))
+_COLLECTIONS = frozenset(
+    f"{PREFIX}/{name}" for name in ("agents", "personas", "runs", "agent-types", "strategies")
+)
 
 App = Callable[..., Awaitable[None]]
 
@@ -36,7 +38,7 @@ def make_app(backend: Backend, version: str) -> App:
     app = FastAPI(
         title="Agent Mode",
         version=version,
-        description="Agents, personas and runs. Every error is `{code, message, field, hint}`.",
+        description="Agents, personas, strategies and runs. Every error is `{code, message, field, hint}`.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -46,7 +48,14 @@ def make_app(backend: Backend, version: str) -> App:
         dependencies=[Security(HTTPBearer(auto_error=False, description="The connection key"))],
     )
     app.state.backend = backend
-    for router in (running.router, agents.router, agent_types.router, personas.router, runs.router):
+    for router in (
+        running.router,
+        agents.router,
+        agent_types.router,
+        personas.router,
+        runs.router,
+        strategies.router,
+    ):
         app.include_router(router)
     app.include_router(credentials.router)
     app.add_exception_handler(AgentModeError, _ours)

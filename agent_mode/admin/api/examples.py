@@ -48,4 +48,32 @@ PERSONA: dict[str, Any] = {
 
 REPLACED_PERSONA = {**PERSONA, "name": "Wine waiter", "version": "1.0.0"}
 
+TEMPLATE = """You are {{agentName}} from now on.
+
+{{agentInstructions}}
+
+{{baseInstructions}}
+"""
+
+STRATEGIES = """{
+  "provider": "acme",
+  "match": ["acme-*"],
+  "default": "acme-standard",
+  "strategies": {
+    "acme-standard": {
+      "type": "simple",
+      "agentSwitchTemplate": "simple",
+      "assertiveness": "medium",
+      "contextualMemory": "high",
+      "specialHandling": [],
+      "placement": "replace_first",
+      "pivot": "user",
+      "history": "full",
+      "why": "Obeys the newest system message.",
+      "source": ""
+    }
+  }
+}
+"""
+
 RUN = {"input": "Which of these commits matter to users? fix: crash on start; chore: bump ruff"}

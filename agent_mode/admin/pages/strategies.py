@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from nicegui import ui
@@ -145,13 +144,7 @@ async def _all(visit: Visit) -> None:
     every = visit.runtime.strategies.all()
 
     async def load(query: Query) -> tuple[Sequence[Strategy], int]:
-        word, provider = query.q.strip().casefold(), query.chosen.get("provider")
-        found = [
-            s
-            for s in visit.runtime.strategies.all()
-            if (not provider or s.provider == provider)
-            and word in f"{s.id}\n{s.template}\n{s.type}\n{s.why}".casefold()
-        ]
+        found = previews.fitting(visit.runtime.strategies.all(), query.q, query.chosen.get("provider"))
         return found[query.offset : query.offset + query.limit], len(found)
 
     await Listing(
@@ -176,32 +169,29 @@ def _files(visit: Visit) -> None:
     runtime = visit.runtime
     folder = runtime.settings.strategies_dir
     ui.label(f"They lie in {folder}. What is saved is used at once, without a restart.").classes("am-soft")
-    used = Counter(s.template for s in runtime.strategies.all())
-    held = Counter(s.provider for s in runtime.strategies.all())
-    broken = {**runtime.strategies.errors(), **runtime.templates.errors()}
-    found = files.listed(runtime)
+    found = files.states(runtime)
     with ui.element("div").classes("am-halves"):
         for kind, title in (("strategies", "Strategy files"), ("template", "Templates")):
             with ui.element("section").classes("am-card am-fields"):
                 with ui.element("h2"):
                     ui.label(title)
                 with ui.element("ul").classes("am-plain"):
-                    for file in found:
-                        if file.kind == kind:
-                            _file(file, held if kind == "strategies" else used, broken)
+                    for state in found:
+                        if state.file.kind == kind:
+                            _file(state)
                 if kind == "template":
                     button("New template", to="/strategies/templates/new/template", icon="add")
                 else:
                     button("New strategy file", to="/strategies/files/new/file", icon="add")
 
 
-def _file(file: files.File, counted: Counter[str], broken: dict[str, object]) -> None:
+def _file(state: files.State) -> None:
+    file = state.file
     place = "files" if file.kind == "strategies" else "templates"
-    count = counted[file.name]
-    noun = "strategy" if count == 1 else "strategies"
-    text = f"{count} {noun}" if file.kind == "strategies" else f"used by {count} {noun}"
+    noun = "strategy" if state.strategies == 1 else "strategies"
+    text = f"{state.strategies} {noun}" if file.kind == "strategies" else f"used by {state.strategies} {noun}"
     with ui.element("li").classes("am-inline am-actions"):
         link(file.filename, f"/strategies/{place}/{file.name}")
         ui.label(text).classes("am-soft")
-        if file.filename in broken or file.name in broken:
+        if state.error is not None:
             ui.label("broken").classes("am-state am-state--red")

@@ -94,7 +94,7 @@ def _ask(visit: Visit, kind: files.Kind, title: str, label: str) -> None:
             field.error = error.message
             editor.wrong(error)
             return
-        visit.record("created", _WORDS[kind], file.name)
+        visit.record("created", file.noun, file.name)
         ui.navigate.to(f"/strategies/{_PLACES[kind]}/{file.name}")
 
     with editor_frame(title, back=_BACK) as editor:
@@ -104,7 +104,6 @@ def _ask(visit: Visit, kind: files.Kind, title: str, label: str) -> None:
         field.on("keydown.enter", create)
 
 
-_WORDS = {"strategies": "strategy file", "template": "template"}
 _PLACES = {"strategies": "files", "template": "templates"}
 
 
@@ -189,7 +188,7 @@ class _Page:
             else:
                 self._editor.wrong(error)
             return
-        visit.record("saved", _WORDS[file.kind], file.name)
+        visit.record("saved", file.noun, file.name)
         self._mark = saved.mark
         self._editor.saved()
         toast.done("Saved. It is used from the next switch on.")
@@ -209,7 +208,7 @@ class _Page:
     async def _delete(self) -> None:
         visit, file = self._visit, self._file
         gone = await files.delete(visit.runtime, file, visit.author)
-        visit.record("deleted", "template", file.name)
+        visit.record("deleted", file.noun, file.name)
         self._editor.saved()
         with (
             self._editor.notices,
@@ -219,7 +218,7 @@ class _Page:
 
         async def undo() -> None:
             await files.save(visit.runtime, file, gone.text, visit.author, "", "brought back")
-            visit.record("restored", "template", file.name)
+            visit.record("restored", file.noun, file.name)
             await self._load()
 
         toast.done(f"Deleted {file.name}.", undo=undo)
@@ -267,6 +266,6 @@ class _Page:
     async def _roll_back(self, number: int) -> None:
         visit, file = self._visit, self._file
         await files.roll_back(visit.runtime, file, number, visit.author)
-        visit.record("rolled back", _WORDS[file.kind], file.name, f"to number {number}")
+        visit.record("rolled back", file.noun, file.name, f"to number {number}")
         await self._load()
         toast.done(f"{file.filename} is as it was then, as a new version.")

@@ -11,9 +11,8 @@ from agent_mode.admin.pages.components import words
 from agent_mode.admin.pages.components.banner import banner, error_banner
 from agent_mode.admin.pages.components.buttons import link
 from agent_mode.admin.pages.visit import Visit
-from agent_mode.agents.persona import identity
 from agent_mode.chat.scene import connection_for
-from agent_mode.errors import AgentModeError, ProviderError, RequestError
+from agent_mode.errors import AgentModeError, ProviderError
 from agent_mode.prompts.reset import Identity
 from agent_mode.prompts.strategies import Strategy
 from agent_mode.prompts.templates import Templates
@@ -110,11 +109,8 @@ class SwitchPreview:
                     ui.label(str(message.get("role"))).classes("am-state")
                     words.code(previews.text_of(message))
 
-    def _known(self, key: str) -> Identity:
-        persona = self._visit.runtime.personas.get(key or "")
-        if persona is None:
-            raise RequestError(f"There is no enabled persona {key!r}.", hint="Choose one of the list.")
-        return identity(persona)
+    def _known(self, key: str | None) -> Identity:
+        return previews.known(self._visit.runtime, key or "")
 
 
 def draw_reason(found: previews.Preview) -> None:
