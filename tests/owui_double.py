@@ -230,12 +230,8 @@ class Double:
                 if credential.startswith("sk-"):
                     return _refusal(403, "A human session is required.")
                 return web.json_response({**account.told(), "token": credential, "permissions": {}})
-            case "GET", "/api/v1/users/user/status":
-                if not self.user_status:
-                    return _refusal(403, "The requested action has been restricted as a security measure.")
-                return web.json_response(account.told())
-            case "GET", "/api/v1/users/user/info":
-                return web.json_response(None)
+            case "GET", path if path.startswith("/api/v1/users/"):
+                return self._users(account, path.removeprefix("/api/v1/users/"))
             case "GET", "/api/v1/models/model":
                 return self._model(account, request.query["id"])
             case "GET", "/api/models":
@@ -263,6 +259,18 @@ class Double:
                     return _refusal(401, "You do not have permission to access this resource.")
                 return web.json_response(True)
         return _refusal(404, "Not Found")
+
+    def _users(self, account: Account, rest: str) -> web.Response:
+        if rest == "user/info":
+            return web.json_response(None)
+        if rest == "user/status":
+            if not self.user_status:
+                return _refusal(403, "The requested action has been restricted as a security measure.")
+            return web.json_response(account.told())
+        if account.role != "admin":
+            return _refusal(401, "You do not have permission to access this resource.")
+        found = self.accounts.get(rest)
+        return web.json_response(found.told()) if found else _refusal(400, "User not found")
 
     def _sees(self, account: Account, model: str) -> bool:
         readers = self.models.get(model)

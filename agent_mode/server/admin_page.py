@@ -54,6 +54,10 @@ class AdminPage:
     def openwebui(self) -> OpenWebUIClient | None:
         return self._backend.runtime.openwebui
 
+    @property
+    def service_key(self) -> str | None:
+        return self._settings.openwebui_api_key
+
     async def prepare(self) -> None:
         """
         Raises:

@@ -7,6 +7,7 @@ import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from agent_mode.errors import ToolError
 from agent_mode.observe.logs import get_logger
@@ -84,18 +85,40 @@ class OpenWebUIClient:
             await believed.close()
         await self.rest.close()
 
-    async def whoami(self, credential: str) -> Account | None:
+    async def whoami(self, credential: str, *, fresh: bool = False) -> Account | None:
         """Whose credential it is; None if Open WebUI refuses it. A refusal is remembered too, but shorter.
 
         Args:
             credential: a session token, or an API key (`sk-…`).
+            fresh: ask again, whatever is believed.
 
         Raises:
             ToolError: Open WebUI does not answer, or too many credentials are being checked.
         """
         if not usable(credential):
             return None
+        if fresh:
+            return await self._check(credential)
         return await self._accounts.get(fingerprint(credential), lambda: self._check(credential))
+
+    async def account(self, account_id: str, service_key: str) -> Account | None:
+        """Somebody's account as it is now; None if there is none, or it is not let in.
+
+        Args:
+            account_id: whose.
+            service_key: an admin's API key.
+
+        Raises:
+            ToolError: Open WebUI does not answer, or the key is no admin's.
+        """
+        reply = await self.rest.get(f"/api/v1/users/{quote(account_id, safe='')}", service_key)
+        if reply.status in (400, 404):
+            return None
+        # Old versions keep id or role to themselves.
+        told = reply.data if reply.status == 200 and isinstance(reply.data, dict) else {}
+        if not isinstance(told.get("role"), str):
+            raise refused(reply)
+        return _account(Reply(200, {**told, "id": account_id}))
 
     async def may_use_with(self, credential: str, model: str) -> bool:
         """Whether Open WebUI lets the credential's owner chat with a model.

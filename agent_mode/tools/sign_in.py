@@ -9,8 +9,8 @@ from agent_mode.tools.rest import Reply, Rest
 _SECONDS = 15.0
 
 
-async def sign_in(rest: Rest, email: str, password: str) -> Account | None:
-    """Whose account it is; None if Open WebUI refuses. The session that it opens is not kept.
+async def sign_in(rest: Rest, email: str, password: str) -> tuple[Account, str] | None:
+    """Whose account it is, and the token of the session that it opens; None if Open WebUI refuses.
 
     Raises:
         AuthenticationError: a password shows nothing there, or not enough; the hint says what does.
@@ -48,7 +48,8 @@ async def sign_in(rest: Rest, email: str, password: str) -> Account | None:
     if str(data.get("email", "")).lower() != email.lower():
         return None  # a proxy before Open WebUI vouches for this server: that is not who sits here
     role = data.get("role")
-    return Account(data["id"], str(data.get("name") or ""), email, role if isinstance(role, str) else "")
+    account = Account(data["id"], str(data.get("name") or ""), email, role if isinstance(role, str) else "")
+    return account, data["token"]
 
 
 async def _post(rest: Rest, email: str, password: str) -> Reply:

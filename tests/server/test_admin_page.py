@@ -331,3 +331,42 @@ def test_the_figures_are_behind_the_key(server: Server) -> None:
     assert reply.headers["Content-Type"].startswith("text/plain")
     assert re.search(r'^agent_mode_turns_total\{outcome="done"\} [1-9]', reply.text, re.MULTILINE)
     assert re.search(r"^agent_mode_active_runs \d", reply.text, re.MULTILINE)
+
+
+def test_after_a_restart_sessions_end_with_the_role_and_with_the_connection_key(
+    tmp_path: Path, provider_process: Provider
+) -> None:
+    with Double() as webui:
+        ada, root = webui.user("ada", role="admin"), webui.user("root", role="admin")
+        environment = {"OPENWEBUI_URL": webui.url, "OPENWEBUI_API_KEY": root.key}
+        server = make(OURS, tmp_path, provider_process.base_url, foreign=(), environment=environment)
+        with running(server):
+            by_account, by_key = (
+                {"Cookie": f"{COOKIE}={sign_in(server, key=key).cookies[COOKIE]}"} for key in (ada.key, KEY)
+            )
+
+            def look(cookie: dict[str, str]) -> int:
+                return server.anonymous("GET", "/admin/records", headers=cookie).status_code
+
+            def restart() -> None:
+                server.stop()
+                server.spawn()
+                server.wait()
+
+            assert (look(by_account), look(by_key)) == (200, 200)
+            restart()
+            assert (look(by_account), look(by_key)) == (200, 200)
+            ada.role = "user"
+            restart()
+            assert (look(by_account), look(by_key)) == (401, 200)
+            ada.role = "admin"
+            restart()
+            assert look(by_account) == 401, "what has ended stays so"
+            server.environment["PIPELINES_API_KEY"] = server.key = "sk-another-connection-key-of-the-tests"
+            server.session.headers["Authorization"] = f"Bearer {server.key}"
+            restart()
+            assert look(by_key) == 401
+            cookie = {"Cookie": f"{COOKIE}={sign_in(server, key=server.key).cookies[COOKIE]}"}
+            page = server.anonymous("GET", "/admin/records", headers={**cookie, **HTML}).text
+        assert ada.key not in page + server.tail()
+        assert ada.key.encode() not in (tmp_path / "agent_mode.db").read_bytes()

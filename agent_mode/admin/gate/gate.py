@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -18,7 +19,8 @@ from urllib.parse import parse_qs, quote
 from agent_mode.admin.gate import documents, policy
 from agent_mode.admin.gate.proof import prove
 from agent_mode.admin.gate.slowdown import Slowdown
-from agent_mode.admin.gate.tickets import COOKIE, HOURS, Person, Ticket, Tickets
+from agent_mode.admin.gate.standing import Standing, is_admin
+from agent_mode.admin.gate.tickets import COOKIE, HOURS, Person, Ticket, Tickets, new_id
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools.openwebui import OpenWebUIClient
@@ -58,6 +60,11 @@ class House(Protocol):
         """Whom to ask about accounts."""
         ...
 
+    @property
+    def service_key(self) -> str | None:
+        """The server's own key of Open WebUI."""
+        ...
+
     async def prepare(self) -> None:
         """Asked before anything else; after it the gate knows which sessions were ended.
 
@@ -83,13 +90,22 @@ class Gate:
         house: what is behind it.
         tickets: of the sessions.
         max_body: largest body in bytes that a page takes.
+        clock: seconds, never going back.
     """
 
-    def __init__(self, house: House, tickets: Tickets, max_body: int) -> None:
+    def __init__(
+        self,
+        house: House,
+        tickets: Tickets,
+        max_body: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._house = house
         self.tickets = tickets
         self._max_body = max_body
         self._slowdown = Slowdown()
+        self._standing = Standing(self._is_admin, clock=clock)
         self._sockets: defaultdict[str, set[Send]] = defaultdict(set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +116,7 @@ class Gate:
         nonce = secrets.token_urlsafe(16)
         try:
             await self._house.prepare()
-            await self._http(scope, headers, self._ticket(headers), nonce, receive, send)
+            await self._http(scope, headers, await self._ticket(headers), nonce, receive, send)
         except AgentModeError as error:
             await _document(
                 send, error.status, nonce, documents.notice(nonce, "Not here", error.message, error.hint)
@@ -111,8 +127,30 @@ class Gate:
         for sends in list(self._sockets.values()):
             await _close_all(sends, 1012)
 
-    def _ticket(self, headers: dict[str, str]) -> Ticket | None:
-        return self.tickets.read(_cookie(headers.get("cookie", "")))
+    async def _ticket(self, headers: dict[str, str]) -> Ticket | None:
+        ticket = self.tickets.read(_cookie(headers.get("cookie", "")))
+        return ticket if ticket is not None and await self._goes_on(ticket) else None
+
+    async def _goes_on(self, ticket: Ticket) -> bool:
+        """Whether the session goes on; ends it with its sockets if not."""
+        if not self.tickets.holds(ticket):
+            return False
+        if await self._standing.holds(ticket):
+            # It may have been ended while this one was asked about.
+            return self.tickets.holds(ticket)
+        await self._end(ticket, "no admin of Open WebUI any more, as far as is known")
+        return False
+
+    async def _end(self, ticket: Ticket, text: str = "") -> None:
+        if not self.tickets.holds(ticket):
+            return
+        self.tickets.end([ticket.id])
+        self._standing.forget(ticket.id)
+        await self._house.note(ticket.person, "signed out", ticket.id, text)
+        await _close_all(self._sockets.pop(ticket.id, set()), _ENDED)
+
+    async def _is_admin(self, account_id: str, credential: str) -> bool:
+        return await is_admin(self._house.openwebui, self._house.service_key, account_id, credential)
 
     async def _http(
         self,
@@ -163,7 +201,9 @@ class Gate:
         target = policy.safe_target(form.get("next", ""), PREFIX)
         try:
             self._slow_down(address)
-            person = await prove(form, lambda key: self._house.check_key(key, scope), self._house.openwebui)
+            person, credential = await prove(
+                form, lambda key: self._house.check_key(key, scope), self._house.openwebui
+            )
         except AgentModeError as error:
             log.warning("sign-in to the Agents page failed", code=error.code, address=address)
             html = documents.sign_in(
@@ -178,7 +218,10 @@ class Gate:
             await _document(send, error.status, nonce, html)
             return
         self._slowdown.succeeded(address)
-        value = self.tickets.issue(person)
+        session_id = new_id()
+        value = self.tickets.issue(person, session_id)
+        if person.via == "account":
+            self._standing.begin(session_id, credential)
         await self._house.note(person, "signed in")
         await _redirect(send, target, _set_cookie(value, HOURS * 3600, scope, headers))
 
@@ -196,9 +239,7 @@ class Gate:
         self, scope: Scope, headers: dict[str, str], ticket: Ticket | None, send: Send
     ) -> None:
         if ticket is not None:
-            self.tickets.end([ticket.id])
-            await self._house.note(ticket.person, "signed out", ticket.id)
-            await _close_all(self._sockets.pop(ticket.id, set()), _ENDED)
+            await self._end(ticket)
         await _redirect(send, SIGN_IN, _set_cookie("", 0, scope, headers))
 
     async def _turn_away(self, scope: Scope, headers: dict[str, str], nonce: str, send: Send) -> None:
@@ -220,16 +261,16 @@ class Gate:
         except AgentModeError:
             await refuse_socket(receive, send)
             return
-        ticket = self._ticket(headers)
+        ticket = await self._ticket(headers)
         if ticket is None or not policy.is_own(headers):
             await refuse_socket(receive, send)
             return
         pages = await self._house.pages()
 
         async def while_it_holds() -> Message:
-            # NiceGUI's client speaks every few seconds, so an expired session does not stay for long.
+            # NiceGUI's client speaks every few seconds, so an ended session does not stay for long.
             message = await receive()
-            if message["type"] == "websocket.receive" and not self.tickets.holds(ticket):
+            if message["type"] == "websocket.receive" and not await self._goes_on(ticket):
                 await _close_all({send}, _ENDED)
                 return {"type": "websocket.disconnect", "code": _ENDED}
             return message

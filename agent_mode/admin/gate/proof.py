@@ -15,8 +15,8 @@ _LONGEST = 4096
 
 async def prove(
     form: dict[str, str], check_key: Callable[[str], None], openwebui: OpenWebUIClient | None
-) -> Person:
-    """Checks what somebody has sent to sign in.
+) -> tuple[Person, str]:
+    """Checks what somebody has sent to sign in: who it is, and with what Open WebUI can be asked about them.
 
     Args:
         form: `key` (the connection key, or an API key or session token of Open WebUI), or `email` and
@@ -45,16 +45,19 @@ async def prove(
             "This server does not know where Open WebUI is, so accounts cannot be checked.",
             hint="Sign in with the connection key, or set OPENWEBUI_URL and restart.",
         )
-    account = await sign_in(openwebui.rest, email, password)
-    if account is None:
+    found = await sign_in(openwebui.rest, email, password)
+    if found is None:
         raise AuthenticationError(
             "Open WebUI does not know this e-mail address with this password.",
             hint="Check both. Whoever signs in there without a password enters an API key above.",
         )
-    return _admin(account)
+    account, token = found
+    return _admin(account), token
 
 
-async def _by_key(key: str, check_key: Callable[[str], None], openwebui: OpenWebUIClient | None) -> Person:
+async def _by_key(
+    key: str, check_key: Callable[[str], None], openwebui: OpenWebUIClient | None
+) -> tuple[Person, str]:
     try:
         check_key(key)
     except AuthenticationError as refusal:
@@ -68,8 +71,8 @@ async def _by_key(key: str, check_key: Callable[[str], None], openwebui: OpenWeb
             raise refusal from None
         if account is None:
             raise
-        return _admin(account)
-    return Person(KEY_HOLDER, "key")
+        return _admin(account), key
+    return Person(KEY_HOLDER, "key"), ""
 
 
 def _admin(account: Account) -> Person:
@@ -79,4 +82,5 @@ def _admin(account: Account) -> Person:
             hint="An admin of Open WebUI signs in here; or enter the connection key.",
         )
     name = account.email or account.name or account.id or "admin"
-    return Person("".join(char for char in name if char.isprintable())[:80] or "admin", "account")
+    shown = "".join(char for char in name if char.isprintable())[:80] or "admin"
+    return Person(shown, "account", account.id or "")

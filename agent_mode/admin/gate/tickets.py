@@ -26,10 +26,12 @@ class Person:
     Attributes:
         name: as the records show it.
         via: with what.
+        account_id: Open WebUI's id of the account; "" for the connection key.
     """
 
     name: str
     via: Literal["key", "account"]
+    account_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Ticket:
     id: str
     person: Person
     expires: int
+
+
+def new_id() -> str:
+    """The id of a new session."""
+    return secrets.token_urlsafe(12)
 
 
 class Tickets:
@@ -65,14 +72,20 @@ class Tickets:
         )
         self._ended: dict[str, float] = {}
 
-    def issue(self, person: Person) -> str:
-        """The cookie of a new session."""
+    def issue(self, person: Person, session_id: str = "") -> str:
+        """The cookie of a new session.
+
+        Args:
+            person: whose.
+            session_id: of the session, from `new_id`.
+        """
         now = int(time.time())
         claims = {
             "aud": _AUDIENCE,
-            "jti": secrets.token_urlsafe(12),
+            "jti": session_id or new_id(),
             "sub": person.name,
             "via": person.via,
+            "uid": person.account_id,
             "iat": now,
             "exp": now + _SECONDS,
         }
@@ -93,7 +106,8 @@ class Tickets:
         except jwt.InvalidTokenError:
             return None
         via: Literal["key", "account"] = "account" if claims.get("via") == "account" else "key"
-        ticket = Ticket(str(claims["jti"]), Person(str(claims["sub"]), via), int(claims["exp"]))
+        person = Person(str(claims["sub"]), via, str(claims.get("uid") or ""))
+        ticket = Ticket(str(claims["jti"]), person, int(claims["exp"]))
         return ticket if self.holds(ticket) else None
 
     def holds(self, ticket: Ticket) -> bool:
