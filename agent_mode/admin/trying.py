@@ -100,6 +100,7 @@ async def attempt(
         # What engines use of the client, and no more.
         llm=cast(LlmClient, _Overheard(runtime.llm, heard, only_prompt=only_prompt)),
         records=records,
+        counted=False,
     )
     task = Task(
         messages,
@@ -116,7 +117,7 @@ async def attempt(
                 heard.put_nowait(event)
 
     running = asyncio.create_task(work(), name=f"try {spec.id}")
-    run = runtime.runs.add(running, leased=False)
+    run = runtime.runs.add(running, leased=False, counted=False)
     running.add_done_callback(lambda _: heard.put_nowait(Ended([])))
     error: AgentModeError | None = None
     try:

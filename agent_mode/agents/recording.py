@@ -58,7 +58,8 @@ def end(
 ) -> None:
     """Notes how it ended; a caller's record counts what the called ones did, too."""
     now = datetime.now(UTC)
-    metrics.run(work.spec.agent_type, state)
+    if work.services.counted:
+        metrics.run(work.spec.agent_type, state)
     whole = record.parent_id is None
     calls = [call for call in work.state.log if whole or call["agent"] == work.spec.id]
     budget = work.state.budget

@@ -22,9 +22,10 @@ class Run:
     Args:
         task: the task that is cancelled when the run is stopped.
         leased: whether the consumer has to pull to keep it alive.
+        counted: whether it is one of those that the figures tell; a draft that is tried is not.
     """
 
-    def __init__(self, task: asyncio.Task[Any], *, leased: bool) -> None:
+    def __init__(self, task: asyncio.Task[Any], *, leased: bool, counted: bool = True) -> None:
         self.id = secrets.token_hex(10)
         self.agent: str | None = None
         self.user_id: str | None = None
@@ -32,6 +33,7 @@ class Run:
         """Whether somebody told it to stop."""
         self.task = task
         self.leased = leased
+        self.counted = counted
         self.pulled_at = time.monotonic()
 
     def renew(self) -> None:
@@ -62,9 +64,9 @@ class Runs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def add(self, task: asyncio.Task[Any], *, leased: bool) -> Run:
+    def add(self, task: asyncio.Task[Any], *, leased: bool, counted: bool = True) -> Run:
         """Registers a run; it leaves by itself when its task is done."""
-        run = Run(task, leased=leased)
+        run = Run(task, leased=leased, counted=counted)
         self._runs[run.id] = run
         task.add_done_callback(lambda _: self._drop(run))
         return run
@@ -100,6 +102,11 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    @property
+    def active(self) -> int:
+        """How many are at work for users now."""
+        return sum(run.counted for run in self._runs.values())
 
     async def _watch_leases(self) -> None:
         while True:

@@ -22,7 +22,11 @@ from agent_mode.tools.openwebui import OpenWebUIClient
 
 @dataclass(slots=True)
 class Services:
-    """The parts of the server that agents work with, opened and closed by the runtime."""
+    """The parts of the server that agents work with, opened and closed by the runtime.
+
+    Attributes:
+        counted: whether runs move the figures of this process; those of a draft that is tried do not.
+    """
 
     settings: Settings
     llm: LlmClient
@@ -36,6 +40,7 @@ class Services:
     loopback: Loopback
     sandbox: Sandbox
     spawn: Callable[[Coroutine[Any, Any, None]], Any] = field(repr=False)
+    counted: bool = True
 
     async def credential_of(self, caller: Caller) -> str | None:
         """What to act with in Open WebUI on the caller's behalf; never anybody else's.

@@ -213,7 +213,7 @@ class Host:
 
     def _gauges(self) -> dict[str, float]:
         """What is so at this moment, for the figures."""
-        return {"active_runs": len(self._runtime.runs) if self._runtime is not None else 0}
+        return {"active_runs": self._runtime.runs.active if self._runtime is not None else 0}
 
     def _record_of_tab(self, action: str, kind: str, target: str) -> None:
         """Has recorded what was done in Open WebUI's Pipelines tab."""

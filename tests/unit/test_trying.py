@@ -15,9 +15,14 @@ from agent_mode.admin import trying
 from agent_mode.admin.agent_templates import draft_of
 from agent_mode.admin.drafts import Draft, draft
 from agent_mode.admin.trying import Asked, Ended, Heard
+from agent_mode.agents import recording
 from agent_mode.agents.engine import Chunks, Text
+from agent_mode.agents.runner import run_agent
+from agent_mode.agents.spec import Caller, Task
+from agent_mode.chat import conversation
 from agent_mode.chat.runtime import Runtime
 from agent_mode.llm.assembly import Assembly, chunks_of
+from agent_mode.observe.metrics import Metrics
 from tests.provider import Provider
 from tests.runtimes import settings
 
@@ -81,6 +86,28 @@ async def test_a_draft_answers_and_leaves_no_run(runtime: Runtime, template: str
     await runtime.run_store.flush()
     assert await runtime.run_store.page(0, 10) == ([], 0)
     assert len(runtime.runs) == 0
+
+
+@pytest.mark.parametrize("model", ["stub", "stub-401"])
+async def test_a_try_moves_no_figure(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    figures = Metrics()
+    monkeypatch.setattr(recording, "metrics", figures)
+    monkeypatch.setattr(conversation, "metrics", figures)
+    messages = [{"role": "user", "content": "Good morning"}]
+    made = of("function", valves={"llm_model": model})
+    active = set[int]()
+    async with aclosing(trying.attempt(runtime, made, messages, tools=[])) as events:
+        async for _ in events:
+            active.add(runtime.runs.active)
+    assert active == {0}
+    assert (figures.runs.total, figures.turns.total, figures.errors.total) == (0, 0, 0)
+    assert figures.success_rate is None
+
+    spec = trying._spec(runtime, made, made.usable())
+    task = Task(messages, "Good morning", Caller(admin=True))
+    async with aclosing(run_agent(spec, task, runtime.services)) as real:
+        assert [event async for event in real]
+    assert figures.runs.total == 1, "a run for a user is counted"
 
 
 async def test_the_prompt_is_what_the_provider_gets(runtime: Runtime, provider: Provider) -> None:

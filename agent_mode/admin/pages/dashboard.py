@@ -30,7 +30,7 @@ async def dashboard(visit: Visit) -> None:
 
     async def look() -> None:
         failed, _ = await visit.runtime.run_store.page(0, _LAST, state="failed")
-        active = len(visit.runtime.runs)
+        active = visit.runtime.runs.active
         state = [metrics.turns.total, metrics.switches.total, active, failed, datetime.now(UTC).minute]
         if state == shown:
             return
