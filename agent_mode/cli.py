@@ -18,6 +18,7 @@ from typing import Any
 import aiofiles
 
 from agent_mode.admin import persona_files as files
+from agent_mode.counting import counted
 from agent_mode.errors import CatalogueError, ConfigurationError, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.prompts import guard
@@ -175,7 +176,7 @@ async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:
         raise StoreError(
             f"{arguments.file} cannot be written ({error.strerror}).", hint="Choose another place."
         ) from error
-    return [f"{len(personas)} personas written to {arguments.file}."]
+    return [f"{counted(len(personas), 'persona')} written to {arguments.file}."]
 
 
 async def _backup(backups: Backups, audit: AuditStore, arguments: Namespace) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, ConfigurationError
 from agent_mode.llm import connection as connections
 from agent_mode.llm import failures
@@ -135,7 +136,7 @@ def check_llm(facts: Facts) -> Finding:
         cure = "Set a model that it lists: valve llm_model of the pipeline personas, or AGENT_MODE_MODEL."
         text = f"{where} answers, but does not list the model {connection.model}."
         return _found(step, "wrong", text, cure)
-    return _found(step, "done", f"{where} lists {_count(len(models), 'model')}.")
+    return _found(step, "done", f"{where} lists {counted(len(models), 'model')}.")
 
 
 def check_openwebui(facts: Facts) -> Finding:
@@ -248,7 +249,7 @@ def check_access(facts: Facts) -> Finding:
     if not open_to:
         cure = "Publish agents and personas on the Agents page under Setup, or share their models there."
         return _found(step, "open", "So far admins alone can use this server's models.", cure)
-    return _found(step, "done", f"{_count(len(open_to), 'model')} shared with users.")
+    return _found(step, "done", f"{counted(len(open_to), 'model')} shared with users.")
 
 
 def check_tools(facts: Facts) -> Finding:
@@ -262,7 +263,7 @@ def check_tools(facts: Facts) -> Finding:
             "Add some under Workspace → Tools, or a tool server under Admin Panel → Settings → Integrations."
         )
         return _found(step, "open", "There are none, so agents have only Open WebUI's own.", cure)
-    return _found(step, "done", f"{_count(len(toolkits), 'toolkit')} found.")
+    return _found(step, "done", f"{counted(len(toolkits), 'toolkit')} found.")
 
 
 Check = Callable[[Facts], Finding]
@@ -298,7 +299,7 @@ def steps(facts: Facts) -> dict[str, Check]:
 def late(step: str) -> Finding:
     """What is found of a check that took too long."""
     cure = "Whatever it asks does not answer. Try again."
-    return _found(step, "wrong", f"No result within {SECONDS:g} seconds.", cure)
+    return _found(step, "wrong", f"No result within {counted(SECONDS, 'second')}.", cure)
 
 
 def next_step(findings: Sequence[Finding]) -> Finding | None:
@@ -386,7 +387,3 @@ def _fault(config: Mapping[str, Any]) -> str:
     if config.get("model_ids"):
         return "it has Model IDs, and with them personas lose their context. Leave them empty."
     return ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

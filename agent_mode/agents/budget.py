@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from agent_mode.counting import counted
 from agent_mode.errors import LimitError
 from agent_mode.valves import AgentValves
 
@@ -43,9 +44,9 @@ class Budget:
             LimitError: that is one too many, or the tokens are spent.
         """
         if self.steps >= self._valves.max_steps:
-            raise _spent("steps", self._valves.max_steps, "LLM calls", "max_steps")
+            raise _spent("steps", self._valves.max_steps, "LLM call", "max_steps")
         if self.tokens >= self._valves.max_tokens:
-            raise _spent("tokens", self._valves.max_tokens, "tokens", "max_tokens")
+            raise _spent("tokens", self._valves.max_tokens, "token", "max_tokens")
         self.steps += 1
 
     def tool_call(self) -> None:
@@ -55,7 +56,7 @@ class Budget:
             LimitError: that is one too many.
         """
         if self.tool_calls >= self._valves.max_tool_calls:
-            raise _spent("tool_calls", self._valves.max_tool_calls, "tool calls", "max_tool_calls")
+            raise _spent("tool_calls", self._valves.max_tool_calls, "tool call", "max_tool_calls")
         self.tool_calls += 1
 
     def add_usage(self, usage: dict[str, Any] | None, *, characters: int = 0) -> None:
@@ -74,7 +75,7 @@ class Budget:
         self.tokens += total
 
     def out_of_time(self) -> LimitError:
-        return _spent("seconds", self._valves.max_seconds, "seconds", "max_seconds")
+        return _spent("seconds", self._valves.max_seconds, "second", "max_seconds")
 
     def spent(self) -> dict[str, float]:
         """As JSON, for the next request of the same run."""
@@ -89,7 +90,7 @@ class Budget:
 
 def _spent(kind: str, limit: float, what: str, valve: str) -> LimitError:
     return LimitError(
-        f"The agent stopped at its limit of {limit:g} {what}.",
+        f"The agent stopped at its limit of {counted(limit, what)}.",
         hint=f"Ask for less at once, or let an admin raise the valve `{valve}`.",
         code=f"limit_{kind}",
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_mode.agents.engine import ToolCard
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, LimitError, ToolError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools import results, specs
@@ -300,7 +301,7 @@ class Toolbox:
 
 def _timed_out(spec: ToolSpec, seconds: float) -> ToolError:
     return ToolError(
-        f"The tool {spec.original} did not answer within {seconds:g} seconds.",
+        f"The tool {spec.original} did not answer within {counted(seconds, 'second')}.",
         hint="Try something smaller, or let an admin raise the valve `tool_timeout`.",
         code="tool_timeout",
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from agent_mode.chat.commands import Grammar, Parsed, suggest
 from agent_mode.chat.roster import Roster
+from agent_mode.counting import counted
 from agent_mode.store.personas import Persona
 
 CATEGORY_ORDER = ("software", "data", "science", "business", "writing", "teaching", "creative", "everyday")
@@ -92,7 +93,7 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
 def folded(table: str, count: int) -> str:
     """The table below the browser, for where the browser is not shown."""
     return (
-        f"Pick one of {count} personas above; Open WebUI asks you to confirm.\n\n"
+        f"Pick one of {counted(count, 'persona')} above; Open WebUI asks you to confirm.\n\n"
         f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>"
     )
 

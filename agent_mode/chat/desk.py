@@ -6,6 +6,7 @@ from agent_mode.chat.commands import Command, Grammar
 from agent_mode.chat.console import cell
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import User
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError
 from agent_mode.store.users import UserSettings
 from agent_mode.valves import usable_prefix
@@ -85,7 +86,8 @@ async def _history(runtime: Runtime, words: str, user: User, grammar: Grammar) -
         for version in versions[:_SHOWN_VERSIONS]
     ]
     head = "| Version | When (UTC) | Who | Why | Hash |\n| --- | --- | --- | --- | --- |"
-    more = f"\n\n{len(versions) - _SHOWN_VERSIONS} older ones." if len(versions) > _SHOWN_VERSIONS else ""
+    older = len(versions) - _SHOWN_VERSIONS
+    more = f"\n\n{counted(older, 'older one')}." if older > 0 else ""
     return f"### {cell(key)}\n\n{head}\n" + "\n".join(rows) + more
 
 

@@ -19,6 +19,7 @@ from agent_mode.chat.commands import message_text, with_text
 from agent_mode.chat.scene import Scene, last_user
 from agent_mode.chat.spoken import speak
 from agent_mode.chat.steps import Step, steps_of
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.hooks import SequenceFinished, SequenceStarted, hooks
@@ -67,7 +68,7 @@ def steps_in(scene: Scene, requested: str) -> list[Step]:
     limit = scene.valves.max_steps
     if called > limit:
         raise RequestError(
-            f"The message calls {called} personas; {limit} are allowed in one message.",
+            f"The message calls {counted(called, 'persona')}; the most for one message is {limit}.",
             hint="Split it, or ask an admin to raise the valve `max_steps`.",
             code="too_many_steps",
             field="messages",

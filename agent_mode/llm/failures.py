@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
+from agent_mode.counting import counted
 from agent_mode.errors import ProviderError
 from agent_mode.llm.connection import Connection
 from agent_mode.llm.sse import cut_off, readable
@@ -41,7 +42,11 @@ def from_status(
         )
     if status == 429:
         seconds = (retry_after or "").strip()  # a provider may also send a date
-        wait = f"Try again in {seconds} seconds." if seconds.isdecimal() and len(seconds) < 8 else ""
+        wait = (
+            f"Try again in {counted(int(seconds), 'second')}."
+            if seconds.isdecimal() and len(seconds) < 8
+            else ""
+        )
         return ProviderError(
             f"The model provider is limiting requests (429).{quoted}",
             hint=wait or "Wait a moment and try again, or raise the limit at the provider.",
@@ -77,9 +82,9 @@ def unreachable(connection: Connection, reason: str) -> ProviderError:
 def timed_out(connection: Connection, error: TimeoutError) -> ProviderError:
     """No connection, or no byte, within the time that the valves allow."""
     if "onnection timeout" in str(error):  # aiohttp has no class of its own for it before 3.10
-        return unreachable(connection, f"no answer within {connection.connect_timeout:g} seconds")
+        return unreachable(connection, f"no answer within {counted(connection.connect_timeout, 'second')}")
     return ProviderError(
-        f"The model provider sent nothing for {connection.read_timeout:g} seconds.",
+        f"The model provider sent nothing for {counted(connection.read_timeout, 'second')}.",
         hint="Try again, choose a faster model, or raise the valve `read_timeout`.",
         code="provider_timeout",
         status=504,

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 
+from agent_mode.counting import counted
 from agent_mode.errors import SandboxError
 from agent_mode.sandbox.child.channel import CUT_OFF
 from agent_mode.sandbox.child.failures import FILENAME
@@ -61,7 +62,7 @@ def died(status: int, printed: str, limits: Limits) -> SandboxError:
 def out_of_time(limits: Limits, printed: str) -> SandboxError:
     """The code took more time than it may."""
     return SandboxError(
-        f"The agent's code was ended because it took longer than {limits.seconds:g} seconds"
+        f"The agent's code was ended because it took longer than {counted(limits.seconds, 'second')}"
         f"{_where(place(printed), ', in line')}.",
         hint="Make the code faster, or raise the agent's limit of time.",
         code="code_timeout",

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable
 from functools import partial
 from typing import Any
 
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError
 from agent_mode.observe.logs import get_logger
 from agent_mode.sandbox import endings
@@ -285,7 +286,7 @@ class Execution:
     # Endings
 
     def _late(self) -> None:
-        self._conclude(endings.not_started(f"it has not begun within {self._patience:g} seconds"))
+        self._conclude(endings.not_started(f"it has not begun within {counted(self._patience, 'second')}"))
         if not self._born.done():
             self._nursery.abandon()
 

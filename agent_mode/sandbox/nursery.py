@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from agent_mode.counting import counted
 from agent_mode.observe.logs import get_logger
 from agent_mode.sandbox import endings
 from agent_mode.sandbox.child import forkserver
@@ -94,7 +95,7 @@ class Nursery:
             async with asyncio.timeout(patience):
                 ready = await nursery._ready
         except TimeoutError:
-            raise endings.not_started(f"it was not ready within {patience:g} seconds") from None
+            raise endings.not_started(f"it was not ready within {counted(patience, 'second')}") from None
         finally:
             if not ready:
                 nursery._process.kill()

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from agent_mode.counting import counted
 from agent_mode.store import persona_rows as rows
 from agent_mode.store import revisions, versions
 from agent_mode.store.db import Database
@@ -163,7 +164,7 @@ class PersonaStore:
     ) -> SaveReport:
         """Save many as `save` does, all or none; of two with the same key the last counts."""
         done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
-        await self._prepare(f"before importing {len(forms)} personas")
+        await self._prepare(f"before importing {counted(len(forms), 'persona')}")
         async with self._db.begin() as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
@@ -200,7 +201,9 @@ class PersonaStore:
         if not self.protect and self.before_replacing is not None:
             replaced = (await self.preview_seeding(forms)).replaced
             if replaced:
-                await self.before_replacing(f"before a catalogue replaces {len(replaced)} personas")
+                await self.before_replacing(
+                    f"before a catalogue replaces {counted(len(replaced), 'persona')}"
+                )
         done = _outcomes()
         async with self._db.begin() as connection:
             await rows.lock(connection)

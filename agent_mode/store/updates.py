@@ -26,6 +26,7 @@ from typing import Literal
 import aiofiles
 from pydantic import BaseModel, ValidationError
 
+from agent_mode.counting import counted
 from agent_mode.errors import CatalogueError, StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.download import SIZE_LIMIT, Network, Source, download, is_public
@@ -95,7 +96,7 @@ async def apply(store: PersonaStore, forms: Sequence[PersonaForm]) -> SeedReport
         StoreError: the database or the backup failed; nothing was changed.
     """
     if store.before_destructive is not None and (await preview(store, forms)).updated:
-        await store.before_destructive(f"before updating {len(forms)} personas from a catalogue")
+        await store.before_destructive(f"before updating {counted(len(forms), 'persona')} from a catalogue")
     return await store.seed(forms)
 
 

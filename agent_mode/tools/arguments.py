@@ -10,6 +10,8 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import Any
 
+from agent_mode.counting import counted
+
 SECONDS = 0.25
 """How long a check may take. Callers of our API bring schemas along; none may stall the server."""
 MOST = 10
@@ -26,12 +28,12 @@ _FORMS = {
     "exclusiveMinimum": "must be more than {value}",
     "exclusiveMaximum": "must be less than {value}",
     "multipleOf": "must be a multiple of {value}",
-    "minLength": "must have at least {value} characters",
-    "maxLength": "must have at most {value} characters",
-    "minItems": "must have at least {value} items",
-    "maxItems": "must have at most {value} items",
-    "minProperties": "must have at least {value} properties",
-    "maxProperties": "must have at most {value} properties",
+    "minLength": "must have at least {value}",
+    "maxLength": "must have at most {value}",
+    "minItems": "must have at least {value}",
+    "maxItems": "must have at most {value}",
+    "minProperties": "must have at least {value}",
+    "maxProperties": "must have at most {value}",
     "const": "must be {value}",
     "enum": "must be one of {value}",
     "anyOf": "fits none of the allowed forms",
@@ -40,6 +42,8 @@ _FORMS = {
     "uniqueItems": "must not hold the same item twice",
     "contains": "lacks an item that must be in it",
 }
+_NOUNS = {"Length": ("character", ""), "Items": ("item", ""), "Properties": ("property", "properties")}
+"""What `minLength` and its like count."""
 
 
 class _TooLong(Exception):
@@ -167,7 +171,9 @@ def _said(error: Any) -> str:
             wanted = " or ".join(value) if isinstance(value, list) else value
             return f"{at}must be {wanted}, not {_kind(error.instance)}".strip()
         case str(keyword) if keyword in _FORMS:
-            return f"{at}{_FORMS[keyword].format(value=_shown(_text(value)))}".strip()
+            noun = _NOUNS.get(keyword[3:])
+            shown = _shown(_text(value)) if noun is None else counted(value, *noun)
+            return f"{at}{_FORMS[keyword].format(value=shown)}".strip()
     return f"{at}{_shown(str(error.message))}".strip()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent_mode.counting import counted
 from agent_mode.errors import ToolError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools.openwebui import OpenWebUIClient, refused, usable
@@ -120,7 +121,7 @@ class Loopback:
             reply = await self._post(credential, spec.tool_id, line, timeout)
         except TimeoutError as error:
             raise ToolError(
-                f"The tool {spec.original} did not answer within {timeout:g} seconds.",
+                f"The tool {spec.original} did not answer within {counted(timeout, 'second')}.",
                 hint="Whether it did its work is not known. "
                 "Try something smaller, or let an admin raise the valve `tool_timeout`.",
                 code="tool_timeout",

@@ -11,7 +11,7 @@ from tests.e2e.conftest import OpenAdmin
 from tests.e2e.stand import Stand
 from tests.e2e.webui import PASSWORD
 
-PAGES = ("/", "/runs", "/records")
+PAGES = ("/", "/agents", "/personas", "/strategies", "/runs", "/valves", "/setup", "/records")
 
 
 def test_in_with_the_connection_key_and_out_again(stand: Stand, agents_page: OpenAdmin) -> None:

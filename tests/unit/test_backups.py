@@ -163,7 +163,7 @@ async def test_destructive_changes_are_preceded_by_a_backup(
         await change
     found = await backups.list()
     assert [backup.reason for backup in found] == [
-        "before importing 1 personas",
+        "before importing 1 persona",
         "before deleting coder",
         "before rolling coder back to 1.0.0",
     ]

@@ -235,7 +235,7 @@ def test_what_was_written_here_is_replaced_only_when_told(
     command("import", file, "--overwrite", "--apply").good()
     assert stored(command, tmp_path)["helper"]["prompt"] == "You are new."
     listed = command("backup", "--list").good()
-    assert "before importing 1 personas" in listed.out
+    assert "before importing 1 persona" in listed.out
 
 
 def test_entries_that_are_no_personas_do_not_stop_the_others(command: Command, tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_an_export_of_some(command: Command, file: Path, tmp_path: Path) -> None
     command("import", file, "--apply").good()
     path = tmp_path / "some.json"
 
-    assert "1 personas written" in command("export", path, "--keys", " second , ").good().out
+    assert "1 persona written" in command("export", path, "--keys", " second , ").good().out
 
     assert [entry["key"] for entry in entries(path)] == ["second"]
 
@@ -585,7 +585,7 @@ def test_the_filters_valves_hold_here_too(
     command("import", file, "--apply", "--overwrite").good()
     assert command("update", "--apply").good().lines[0].split() == ["replaced", "helper"]
     assert stored(command, tmp_path)["helper"]["prompt"] == "You are theirs."
-    assert "before a catalogue replaces 1 personas" in command("backup", "--list").good().out
+    assert "before a catalogue replaces 1 persona" in command("backup", "--list").good().out
     assert "replaced" not in command("update").good().out
 
 

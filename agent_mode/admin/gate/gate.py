@@ -21,6 +21,7 @@ from agent_mode.admin.gate.proof import prove
 from agent_mode.admin.gate.slowdown import Slowdown
 from agent_mode.admin.gate.standing import Standing, is_admin
 from agent_mode.admin.gate.tickets import COOKIE, HOURS, Person, Ticket, Tickets, new_id
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools.openwebui import OpenWebUIClient
@@ -230,7 +231,7 @@ class Gate:
         if wait > 0:
             raise RequestError(
                 "Too many sign-ins from your address have failed.",
-                hint=f"Wait {max(1, round(wait))} seconds, then try again.",
+                hint=f"Wait {counted(max(1, round(wait)), 'second')}, then try again.",
                 code="sign_in_slowed",
                 status=429,
             )

@@ -274,10 +274,11 @@ class _Answer:
 
     def _prompt(self, asked: Asked) -> None:
         self._calls += 1
-        tools = f", {asked.tools} tools" if asked.tools else ""
+        tools = f", {words.counted(asked.tools, 'tool')}" if asked.tools else ""
         with self._prompts, ui.element("details"):
             with ui.element("summary"):
-                ui.label(f"Prompt {self._calls}: {asked.messages} messages{tools} to {asked.model}")
+                messages = words.counted(asked.messages, "message")
+                ui.label(f"Prompt {self._calls}: {messages}{tools} to {asked.model}")
             words.code(asked.text)
 
     def _end(self, records: list[Any], error: AgentModeError | None) -> None:
@@ -287,9 +288,9 @@ class _Answer:
         if not records:
             return
         whole, *others = records
-        told = [_of(self._calls, "LLM call"), _of(len(whole.tool_calls), "tool call")]
+        told = [words.counted(self._calls, "LLM call"), words.counted(len(whole.tool_calls), "tool call")]
         if tokens(whole):
-            told.append(f"{words.count(tokens(whole))} tokens")
+            told.append(words.counted(tokens(whole), "token"))
         told.append(words.lasted((time.monotonic() - self._began) * 1000))
         if others:
             told.append(f"called {', '.join(record.agent for record in others)}")
@@ -297,7 +298,3 @@ class _Answer:
         relayed = [call for call in whole.tool_calls if call.get("route") == "relay"]
         for call in relayed:
             self._folded(f"Tool: {call.get('name')}", pretty(call.get("arguments", "")))
-
-
-def _of(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

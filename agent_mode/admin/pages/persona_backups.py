@@ -43,7 +43,7 @@ async def persona_backups(visit: Visit) -> None:
             toast.done("Nothing changed since the newest backup.")
             return
         visit.record("made", "backup", made.name)
-        toast.done(f"{words.count(made.personas)} personas backed up.")
+        toast.done(f"{words.counted(made.personas, 'persona')} backed up.")
         await listing.refresh()
 
     async def load(query: Query) -> tuple[Sequence[Backup], int]:
@@ -81,7 +81,7 @@ async def persona_backup(visit: Visit, name: str) -> None:
     backup = await backups.verify(name)
     plan = await backups.preview(name)
     title = f"Backup of {words.exact(backup.created_at)}"
-    note = f"{words.count(backup.personas)} personas, made: {backup.reason}."
+    note = f"{words.counted(backup.personas, 'persona')}, made: {backup.reason}."
 
     async def restore() -> None:
         text = "The present state is backed up first, so you can come back to it."

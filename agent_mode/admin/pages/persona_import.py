@@ -87,7 +87,7 @@ class _Import:
     def _draw_plan(self, found: files.Incoming) -> None:
         plan, todo = found.plan, found.plan.count("created") + found.plan.count("updated")
         banner(
-            f"{found.filename}: {found.format}, {words.count(len(plan.steps))} entries.",
+            f"{found.filename}: {found.format}, {words.counted(len(plan.steps), 'entry', 'entries')}.",
             "Nothing was changed yet." if todo else "There is nothing to do.",
         )
         refused = self._visit.runtime.settings.override_phrases == "refuse" and bool(found.flagged)
@@ -113,18 +113,20 @@ class _Import:
             report = await apply_import(store, found.plan, visit.author, message=message)
             await visit.runtime.personas.refresh(store)
         done = report.count("created") + report.count("updated")
-        visit.record("imported", "persona", found.filename[:200], f"{done} personas")
+        visit.record("imported", "persona", found.filename[:200], words.counted(done, "persona"))
         self._file = None
         self._out.clear()
         with self._out:
             banner(
-                f"{words.count(done)} personas imported.", "They are models and commands now.", tone="good"
+                f"{words.counted(done, 'persona')} imported.",
+                "Enabled ones are models and commands now.",
+                tone="good",
             )
             with ui.row().classes("am-actions"):
                 _counts(report)
                 button("To the personas", to="/personas")
             _table(report.steps)
-        toast.done(f"{words.count(done)} personas imported.")
+        toast.done(f"{words.counted(done, 'persona')} imported.")
 
 
 def _counts(plan: files.ImportPlan | ImportReport) -> None:

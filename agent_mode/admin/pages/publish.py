@@ -19,6 +19,7 @@ from agent_mode.admin.pages.components.shell import heading
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.admin.publishing import Entry, Overview, Publisher, Readers, Wish
+from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.client import OWN_PREFIX
 
@@ -179,7 +180,7 @@ class _Page:
             for model_id in done:
                 self._visit.record("published", "model", model_id, words)
             await self._reload()
-        toast.done(f"Published {_count(len(done))} for {words}.")
+        toast.done(f"Published {counted(len(done), 'model')} for {words}.")
 
     async def _take_back(self) -> None:
         ids = [entry.model.id for entry in self._entries() if entry.published]
@@ -187,7 +188,7 @@ class _Page:
             "In Open WebUI they become as they were before they were published. What others changed there "
             "since stays."
         )
-        if not await confirm(f"Withdraw {_count(len(ids))}?", text, action="Withdraw", danger=True):
+        if not await confirm(f"Withdraw {counted(len(ids), 'model')}?", text, action="Withdraw", danger=True):
             return
         with progress("Withdrawing …") as step:
             kept = await self._publisher.withdraw(
@@ -198,7 +199,7 @@ class _Page:
         await self._reload()
         stayed = [f"{model_id} ({', '.join(words)})" for model_id, words in kept.items() if words]
         more = f" Changed there since, and kept: {'; '.join(stayed)}." if stayed else ""
-        toast.done(f"Withdrew {_count(len(kept))}.{more}")
+        toast.done(f"Withdrew {counted(len(kept), 'model')}.{more}")
 
 
 class _Dialog:
@@ -215,7 +216,7 @@ class _Dialog:
         open_to_all = all(entry.readers.everyone for entry in self._entries)
         with ui.dialog() as dialog, ui.card().classes("am-dialog"):
             with ui.element("h2"):
-                ui.label(f"Publish {_count(len(self._entries))}")
+                ui.label(f"Publish {counted(len(self._entries), 'model')}")
             everyone = ui.switch("Everyone may use them", value=open_to_all)
             groups = ui.select(
                 dict(sorted(self._groups.items(), key=lambda item: item[1].lower())),
@@ -268,7 +269,7 @@ def readers_in_words(readers: Readers, groups: dict[str, str]) -> str:
         return "everyone"
     named = sorted(groups.get(group) or "a group that is gone" for group in readers.groups)
     if readers.users:
-        named.append(f"{readers.users} user{'' if readers.users == 1 else 's'} by name")
+        named.append(f"{counted(readers.users, 'user')} by name")
     return ", ".join(named) or "admins only"
 
 
@@ -287,7 +288,3 @@ def _draw_state(entry: Entry) -> ui.label:
     tones = {"published": "green", "by hand": "blue", "admins": "grey"}
     state = _state(entry)
     return ui.label(_STATES[state]).classes(f"am-state am-state--{tones[state]}")
-
-
-def _count(number: int) -> str:
-    return f"{number} model{'' if number == 1 else 's'}"

@@ -188,8 +188,8 @@ def _files(visit: Visit) -> None:
 def _file(state: files.State) -> None:
     file = state.file
     place = "files" if file.kind == "strategies" else "templates"
-    noun = "strategy" if state.strategies == 1 else "strategies"
-    text = f"{state.strategies} {noun}" if file.kind == "strategies" else f"used by {state.strategies} {noun}"
+    count = words.counted(state.strategies, "strategy", "strategies")
+    text = count if file.kind == "strategies" else f"used by {count}"
     with ui.element("li").classes("am-inline am-actions"):
         link(file.filename, f"/strategies/{place}/{file.name}")
         ui.label(text).classes("am-soft")

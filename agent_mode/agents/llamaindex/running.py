@@ -15,6 +15,7 @@ from agent_mode.agents.llamaindex.context import BuildContext
 from agent_mode.agents.llamaindex.listening import Listener
 from agent_mode.agents.llamaindex.transport import too_many_steps
 from agent_mode.agents.work import Work
+from agent_mode.counting import counted
 from agent_mode.errors import AgentError, AgentModeError, LimitError
 
 _END_PATIENCE = 0.4
@@ -92,7 +93,7 @@ def _readable(error: Exception, work: Work, listener: Listener | None) -> AgentM
     result = listener.result if listener is not None else None
     if isinstance(result, WorkflowTimedOutEvent):
         return LimitError(
-            f"{work.spec.name} stopped at its own limit of {result.timeout:g} seconds.",
+            f"{work.spec.name} stopped at its own limit of {counted(result.timeout, 'second')}.",
             hint="Its author set that as `timeout` of the workflow.",
             code="limit_seconds",
         )

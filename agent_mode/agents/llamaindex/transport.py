@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from agent_mode.agents.work import Work
+from agent_mode.counting import counted
 from agent_mode.errors import AgentError, AgentModeError, LimitError
 from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.llm.sse import Facts
@@ -139,7 +140,7 @@ class _Answer(httpx.AsyncByteStream):
 
 def too_many_steps(limit: int) -> LimitError:
     return LimitError(
-        f"The agent stopped at its limit of {limit} steps.",
+        f"The agent stopped at its limit of {counted(limit, 'step')}.",
         hint="Ask for less at once, or raise `max_iterations` in the agent's definition.",
         code="limit_iterations",
     )

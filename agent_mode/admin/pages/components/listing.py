@@ -21,7 +21,7 @@ from nicegui import ui
 from agent_mode.admin.pages.components.buttons import button
 from agent_mode.admin.pages.components.empty import empty as empty_state
 from agent_mode.admin.pages.components.shell import url
-from agent_mode.admin.pages.components.words import count
+from agent_mode.admin.pages.components.words import count, counted
 
 T = TypeVar("T")
 SIZE = 50
@@ -220,8 +220,7 @@ class Listing(Generic[T]):
     def _draw_pages(self, shown: int, total: int) -> None:
         first = self._query.offset + 1
         with ui.element("nav").classes("am-pages").props('aria-label="Pages of the list"'):
-            noun = self._noun if total == 1 else self._plural
-            words = f"{count(total)} {noun}"
+            words = counted(total, self._noun, self._plural)
             if total > shown:
                 words = f"{count(first)} to {count(first + shown - 1)} of {words}"
             ui.label(words).classes("am-soft").props("role=status")

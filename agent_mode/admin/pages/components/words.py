@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from nicegui import ui
 
+from agent_mode.counting import form
+
 _TONES = {
     "running": "blue",
     "waiting": "amber",
@@ -52,6 +54,11 @@ def lasted(milliseconds: float | None) -> str:
 def count(number: float) -> str:
     """A number with thin spaces between thousands."""
     return f"{number:,.0f}".replace(",", "\u202f")
+
+
+def counted(number: float, noun: str, plural: str = "") -> str:
+    """A number as `count` writes it, with what it counts: `1 persona`, `2 personas`."""
+    return f"{count(number)} {form(number, noun, plural)}"
 
 
 def moment(when: datetime | None) -> ui.label:
