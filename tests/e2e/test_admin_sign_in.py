@@ -45,6 +45,23 @@ def test_with_an_account_of_open_webui(stand: Stand, agents_page: OpenAdmin) -> 
     expect(window.open("/records").get_by_role("cell", name="ada@example.org").first).to_be_visible()
 
 
+def test_who_is_no_admin_any_more_is_signed_out(stand: Stand, agents_page: OpenAdmin) -> None:
+    cleo = stand.admin.add_user("Cleo")
+    role = f"/api/v1/users/{cleo.id}/update"
+    stand.admin.post(role, {"role": "admin"})
+    window = agents_page().sign_in(email="cleo@example.org", password=PASSWORD)
+    expect(window.page.get_by_role("heading", name="Dashboard")).to_be_visible()
+    for rights in ("admin", "user"):
+        stand.admin.post(role, {"role": rights})
+        # Who comes back after a restart is asked about at once; else it may take five minutes.
+        stand.ours.stop()
+        stand.ours.spawn()
+        stand.ours.wait()
+        if rights == "admin":
+            expect(window.open("/runs").get_by_role("heading", name="Runs")).to_be_visible()
+    expect(window.page.get_by_label("Connection key")).to_be_visible(timeout=40_000)  # without a click
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_by_keyboard_alone_and_in_other_colours(stand: Stand, agents_page: OpenAdmin, *, dark: bool) -> None:
     window = agents_page(dark=dark)
@@ -74,6 +91,6 @@ def test_by_keyboard_alone_and_in_other_colours(stand: Stand, agents_page: OpenA
 def test_on_a_phone_nothing_is_cut_off(stand: Stand, agents_page: OpenAdmin) -> None:
     window = agents_page(phone=True).sign_in()
     for path in PAGES:
-        window.open(path)
+        expect(window.open(path).locator(".q-spinner")).to_have_count(0)
         width = window.page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, path
