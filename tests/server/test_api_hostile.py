@@ -23,6 +23,8 @@ TARGETS: dict[tuple[str, str], Any] = {
     ("POST", "personas/"): examples.PERSONA,
     ("PUT", "personas/coder"): {"version": 0, "name": "x", "prompt": "y"},
     ("PUT", "users/u/credential"): {"api_key": "sk-0123456789"},
+    ("POST", "strategies/templates/own/validate"): {"text": examples.TEMPLATE},
+    ("POST", "strategies/files/acme/validate"): {"text": examples.STRATEGIES},
 }
 
 

@@ -159,7 +159,8 @@ async def test_the_oldest_versions_go(runtime: Runtime, monkeypatch: pytest.Monk
     monkeypatch.setattr(files, "KEPT", 3)
     for number in range(5):
         await files.save(runtime, SIMPLE, f"{TEXT}{number}", "Ann", None)
-    assert [version.number for version in await files.history(runtime, SIMPLE)] == [6, 5, 4]
+    # The first stays: a reset goes back to it.
+    assert [version.number for version in await files.history(runtime, SIMPLE)] == [6, 5, 4, 1]
 
 
 async def test_the_preview_is_what_a_turn_sends(runtime: Runtime) -> None:
