@@ -30,3 +30,15 @@ new MutationObserver(() => {
     text.setAttribute("tabindex", "0");
   }
 }).observe(document.documentElement, { childList: true, subtree: true });
+
+// A dialog of NiceGUI is taken away with the focus in it; then the focus goes back to where it came from.
+let before = null;
+let asking = false;
+document.addEventListener("focusin", ({ target }) => {
+  if (!target.closest(".q-dialog")) before = target;
+});
+new MutationObserver(() => {
+  const closed = asking && !document.querySelector(".q-dialog");
+  asking = Boolean(document.querySelector(".q-dialog"));
+  if (closed && document.activeElement === document.body && before?.isConnected) before.focus();
+}).observe(document.documentElement, { childList: true, subtree: true });
