@@ -10,6 +10,7 @@ from nicegui import ui
 
 from agent_mode.admin import offers
 from agent_mode.admin.pages.agent_graph import draw_graph
+from agent_mode.admin.pages.components import words
 from agent_mode.admin.pages.components.banner import banner
 from agent_mode.admin.pages.components.code_editor import code_editor
 from agent_mode.admin.pages.components.schema_fields import Field, fields_of
@@ -314,8 +315,7 @@ class Fields:
             with ui.element("details").classes("am-note").props("open"):
                 with ui.element("summary"):
                     ui.label("What the code is given")
-                with ui.element("pre").classes("am-pre"):
-                    ui.label(_SIGNATURE)
+                words.code(_SIGNATURE)
         self.form.text(definition, fields["instructions"], "definition.instructions")
         self._model(fields["model"], definition, "definition.model")
 

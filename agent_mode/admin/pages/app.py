@@ -20,7 +20,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from agent_mode.admin.backend import Backend
 from agent_mode.admin.gate.gate import NONCE, PREFIX, App
-from agent_mode.admin.pages import visit
+from agent_mode.admin.pages import missing, visit
 from agent_mode.admin.pages.components import limits
 
 PAGES = (
@@ -56,6 +56,7 @@ def make(backend: Backend) -> tuple[App, AbstractAsyncContextManager[Any]]:
         importlib.import_module(f"agent_mode.admin.pages.{name}")
     for path in _DOCUMENTED:
         nicegui_app.remove_route(path)
+    missing.install()
     _add_assets()
     limits.install()
     outer = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)

@@ -214,9 +214,10 @@ class _Dialog:
         """The wish; None if it was cancelled."""
         now = {group for entry in self._entries for group in entry.readers.groups if group in self._groups}
         open_to_all = all(entry.readers.everyone for entry in self._entries)
-        with ui.dialog() as dialog, ui.card().classes("am-dialog"):
+        title = f"Publish {counted(len(self._entries), 'model')}"
+        with ui.dialog().props(f'aria-label="{title}"') as dialog, ui.card().classes("am-dialog"):
             with ui.element("h2"):
-                ui.label(f"Publish {counted(len(self._entries), 'model')}")
+                ui.label(title)
             everyone = ui.switch("Everyone may use them", value=open_to_all)
             groups = ui.select(
                 dict(sorted(self._groups.items(), key=lambda item: item[1].lower())),

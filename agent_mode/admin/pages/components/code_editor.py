@@ -21,7 +21,7 @@ def code_editor(
     Args:
         text: what is in it.
         language: `Python` or `JSON`.
-        label: for screen readers.
+        label: for screen readers; page.js gives it to what one types into.
         on_change: gets the text whenever it was changed by the person.
     """
     box = ui.element("div").classes("am-code-box")
@@ -36,6 +36,10 @@ def code_editor(
             on_change=lambda event: on_change(event.value),
         ).classes("am-code-editor")
         _follow_colours(editor)
+    hint = ui.label("Tab indents. Press Escape, then Tab to go on to the next field.").classes(
+        "am-field-help"
+    )
+    box._props["aria-describedby"] = hint.html_id
     return editor
 
 

@@ -16,7 +16,8 @@ async def confirm(title: str, text: str, *, action: str, danger: bool = False) -
         action: the verb on the button.
         danger: whether it takes something away.
     """
-    with ui.dialog() as dialog, ui.card().classes("am-dialog").props('role=alertdialog aria-modal="true"'):
+    with ui.dialog() as dialog, ui.card().classes("am-dialog") as card:
+        card._props.update({"role": "alertdialog", "aria-modal": "true", "aria-label": title})
         with ui.element("h2"):
             ui.label(title)
         ui.label(text)

@@ -76,7 +76,7 @@ def _brand() -> None:
 
 def _navigation(path: str) -> None:
     current = max(
-        (p for p in _places if path == p or path.startswith(f"{p.rstrip('/')}/")), key=len, default="/"
+        (p for p in _places if path == p or path.startswith(f"{p.rstrip('/')}/")), key=len, default=""
     )
     with _tag("nav", "am-nav", **{"aria-label": "Pages"}):
         for place in sorted(_places.values(), key=lambda place: place.order):
