@@ -29,12 +29,13 @@ environment:
   PIPELINES_SERVER_DIR     another checkout of the Pipelines server
 All settings: docs/settings.md
 """
+_VERBS = {"serve": "start", "backup": "back up"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="agent_mode",
+        prog="python -m agent_mode",
         description="Personas and agents for Open WebUI.",
         epilog=ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("docs/settings.md lists the settings and their values.", file=sys.stderr)
         return 2
     except AgentModeError as error:
-        what = "start" if chosen.command == "serve" else chosen.command
+        what = _VERBS.get(chosen.command, chosen.command)
         print(f"Cannot {what}: {error.message}\n  {error.hint}", file=sys.stderr)
         return 2
     return 0
@@ -81,5 +82,16 @@ def _serve(settings: Settings) -> None:
     serve(settings)
 
 
+def _told() -> int:
+    """As `main`; who reads only the first lines, as `head` does, is not told of a broken pipe."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 1
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_told())

@@ -87,7 +87,7 @@ async def run(arguments: Namespace, settings: Settings) -> list[str]:
 
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backups]]:
-    db = await Database.open(settings.resolved_database_url())
+    db = await Database.open(settings.resolved_database_url(), create=False)
     try:
         valves = await _valves(settings)
         store = PersonaStore(db, Keep(valves.enable_persona_versioning, valves.version_history_limit))
@@ -169,7 +169,8 @@ async def _backup(backups: Backups, arguments: Namespace) -> list[str]:
     if arguments.list:
         known = await backups.list()
         return [
-            f"{found.name}  {found.personas:>5} personas  {'ok' if found.ok else 'DAMAGED'}  {found.reason}"
+            f"{found.name}  {found.personas if found.ok else '–':>5} personas  "
+            f"{'ok' if found.ok else 'DAMAGED'}  {found.reason}"
             for found in known
         ] or ["There is no backup yet."]
     made = await backups.make("by hand")

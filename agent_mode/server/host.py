@@ -18,7 +18,7 @@ from agent_mode.admin.backend import OfferedModel
 from agent_mode.admin.valves import PipelineInfo, ValveForm
 from agent_mode.chat import browser
 from agent_mode.chat.runtime import Runtime
-from agent_mode.errors import ConfigurationError
+from agent_mode.errors import ConfigurationError, StoreError
 from agent_mode.observe import logs
 from agent_mode.server import offered, pipeline_valves, upstream
 from agent_mode.server.admin_page import AdminPage
@@ -93,7 +93,13 @@ class Host:
             return
         settings = get_settings()
         logs.configure(json=settings.log_format == "json", debug=settings.debug)
-        self._runtime = await Runtime.open_whatever_happens(settings, upstream.api_key())
+        # A stock server must start whatever happens; our own says what is wrong and does not.
+        opening = Runtime.open if self.served else Runtime.open_whatever_happens
+        try:
+            self._runtime = await opening(settings, upstream.api_key())
+        except StoreError:
+            self._users -= 1
+            raise
         self._lift_thread_limit()
         if settings.layer == "on" and not self.served:
             self._install_layer(settings)

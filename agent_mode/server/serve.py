@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -31,12 +32,20 @@ class Lifespan:
     def __init__(self, app: upstream.AsgiApp, shared: Host) -> None:
         self._app = app
         self._host = shared
+        self.failure: StoreError | None = None
+        """Why the server could not start."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
-        await self._host.acquire()
+        try:
+            await self._host.acquire()
+        except StoreError as error:
+            self.failure = error
+            await receive()
+            await send({"type": "lifespan.startup.failed"})
+            return
         held = True
 
         async def release_first(message: MutableMapping[str, Any]) -> None:
@@ -88,8 +97,9 @@ def serve(settings: Settings) -> None:
     app = upstream.load(server_dir, pipelines_dir=pipelines, api_key=key)
     host.served = True
     print(welcome(settings, key, folder), flush=True)  # noqa: T201
-    uvicorn.run(
-        Lifespan(host.layer(app, settings), host),
+    lifespan = Lifespan(host.layer(app, settings), host)
+    config = uvicorn.Config(
+        lifespan,
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -97,6 +107,12 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run()
+    finally:  # it ends the process where the start failed
+        if lifespan.failure is not None:
+            raise lifespan.failure
 
 
 def welcome(settings: Settings, key: str, folder: Path) -> str:
@@ -160,4 +176,7 @@ def _refuse_taken_port(address: str, port: int) -> None:
 async def _check_database(settings: Settings) -> None:
     """Fails before the server starts, with a readable reason, if the database cannot be used."""
     db = await Database.open(settings.resolved_database_url())
-    await db.close()
+    try:
+        await db.check()
+    finally:
+        await db.close()

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from agent_mode.errors import StoreError
-from agent_mode.store.failures import shown, translated
+from agent_mode.store.failures import HINTS, shown, translated
 from agent_mode.store.migrate import is_current, upgrade
 
 BUSY_SECONDS = 5.0
@@ -49,18 +49,23 @@ class Database:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str) -> Database:
+    async def open(cls, url: str, *, create: bool = True) -> Database:
         """Connect, create what is missing (folder, file, tables), and migrate to the newest schema.
 
         Args:
             url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host/name`.
+            create: whether an SQLite file that is not there is made.
 
         Raises:
-            StoreError: code `database_url`, `database_newer`, or one of `failures.translated`.
+            StoreError: code `database_url`, `database_newer`, `database_missing`, or one of
+                `failures.translated`.
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database is not None:
-            _make_folder(Path(parsed.database).parent)
+            if create:
+                _make_folder(Path(parsed.database).parent)
+            else:
+                _refuse_missing(Path(parsed.database))
             _check_file(parsed, parsed.database)
         give_up = time.monotonic() + MIGRATION_SECONDS
         while True:
@@ -151,6 +156,23 @@ class Database:
         """An INSERT that has `on_conflict_do_update` and `excluded`, which are alike in both dialects."""
         return postgresql.insert(table) if self.shared else sqlite.insert(table)
 
+    async def check(self) -> None:
+        """Reads an SQLite file once (about a second for 500 MB).
+
+        Raises:
+            StoreError: code `database_damaged`.
+        """
+        if self.shared:
+            return
+        async with self.read() as connection:
+            told = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
+        if told != "ok":
+            raise StoreError(
+                f"The database {shown(self._engine.url)} is damaged: {told.splitlines()[-1]}.",
+                hint=HINTS["database_damaged"],
+                code="database_damaged",
+            )
+
     async def optimize(self) -> None:
         """Tells SQLite's planner how large the tables are, as its makers advise for long-lived programs
         (https://www.sqlite.org/lang_analyze.html); PostgreSQL finds out by itself.
@@ -192,6 +214,16 @@ def _parse(url: str) -> URL:
     return parsed
 
 
+def _refuse_missing(file: Path) -> None:
+    if not file.exists():
+        raise StoreError(
+            f"There is no database at {file}.",
+            hint="Set AGENT_MODE_DATA_DIR or AGENT_MODE_DATABASE_URL as the server has them. Its first start "
+            "makes the database.",
+            code="database_missing",
+        )
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,10 +244,11 @@ def _check_file(url: URL, path: str) -> None:
         if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return  # somebody else is at work on it, so it can be opened
         closed = isinstance(error, sqlite3.OperationalError)
+        hint = f"Check that {path} is an SQLite file that this user may read and write, or name another."
         raise StoreError(
-            f"The database {shown(url)} {'cannot be reached' if closed else 'reports an error'}: {error}.",
-            code="database_unreachable" if closed else "database_error",
-            hint=f"Check that {path} is an SQLite file that this user may read and write, or name another.",
+            f"The database {shown(url)} {'cannot be reached' if closed else 'is damaged'}: {error}.",
+            code="database_unreachable" if closed else "database_damaged",
+            hint=hint if closed else HINTS["database_damaged"],
         ) from error
 
 

@@ -27,8 +27,10 @@ _DATA_STATES = ("22", "23", "54")
 _OUTAGE_STATES = ("08", "28", "3D", "40", "53", "57", "58")
 """Connection, authorization, missing database, rolled back, no resources, operator, system error."""
 
-_HINTS = {
+HINTS = {
     DATA_REFUSED: "The value holds characters or a size that the database cannot keep.",
+    "database_damaged": "Stop the server, move the file away with its -wal and -shm files, and put a copy in "
+    "its place; without one, start anew and restore the personas. docs/backup.md tells how.",
     "database_busy": "Another process is writing to the same file for long; try again.",
     "sqlite": "Check that the folder exists, that this user may write to it, and that the disk is not full.",
     "postgresql": "Check AGENT_MODE_DATABASE_URL, and that the database server runs and can be reached.",
@@ -46,7 +48,7 @@ def translated(url: URL, dialect: Dialect) -> Iterator[None]:
 
     Raises:
         StoreError: code `data_refused` (not worth a retry), `database_busy` or `database_unreachable`
-            (`retryable`), or `database_error` for all else, such as a damaged file or a missing right.
+            (`retryable`), `database_damaged`, or `database_error` for all else, such as a missing right.
     """
     try:
         yield
@@ -67,12 +69,13 @@ def _store_error(error: Exception, url: URL, dialect: Dialect) -> StoreError:
     says = {
         DATA_REFUSED: "did not take a value",
         "database_busy": "is busy",
+        "database_damaged": "is damaged",
         "database_unreachable": "cannot be reached",
     }.get(code, "reports an error")
     return StoreError(
         f"The database {shown(url)} {says}: {_reason(error)}.",
         code=code,
-        hint=_HINTS.get(code, _HINTS[dialect.name]),
+        hint=HINTS.get(code, HINTS[dialect.name]),
         retryable=retryable,
     )
 
@@ -89,6 +92,8 @@ def _code(error: Exception) -> str:
     sqlite_name = getattr(driver, "sqlite_errorname", "")
     if sqlite_name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "database_busy"
+    if sqlite_name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return "database_damaged"
     if sqlite_name == "SQLITE_ERROR":  # wrong SQL or a missing table, which Python calls operational as well
         return "database_error"
     if isinstance(error, DBAPIError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from tests.server.servers import OURS, ROOT, STOCK, Server, make, running
 CODER = "personas.coder"
 DEFAULT_KEY = "0p3n-w3bu!"
 PASSWORD = "pass-word-4711"
+PATIENCE = 120
+"""Seconds; many servers start at once here, perhaps on a busy machine."""
 
 
 def mode(path: Path) -> int:
@@ -162,7 +166,7 @@ def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
             started[name] = server, refusal
         try:
             for name, (server, refusal) in started.items():
-                status = server.process.wait(30)
+                status = server.process.wait(PATIENCE)
                 said = server.tail()
                 assert status == 2, f"{name}: {said}"
                 assert refusal.says in said, name
@@ -173,6 +177,30 @@ def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
         finally:
             for server, _ in started.values():
                 server.close()
+
+
+def test_a_damaged_database_stops_the_start(tmp_path: Path) -> None:
+    """Going on without it would look well, and lose all that is saved from then on."""
+    server = make(OURS, tmp_path / "ours", None)
+    with running(server):
+        pass
+    [file] = tmp_path.rglob("agent_mode.db")
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(file.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = b"\xa5" * third
+    file.write_bytes(content)
+    server.spawn()
+    try:
+        assert server.process.wait(PATIENCE) == 2
+        said = server.tail()
+        assert "agent_mode.db is damaged" in said
+        assert "docs/backup.md" in said
+        assert "Traceback" not in said
+        assert file.read_bytes() == content, "whatever can still be read is left as it is"
+    finally:
+        server.close()
 
 
 def test_a_stock_server_starts_whatever_happens(tmp_path: Path, provider: Provider) -> None:

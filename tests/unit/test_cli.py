@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import pwd
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +21,9 @@ import structlog
 from agent_mode import __version__
 from agent_mode.__main__ import main
 from agent_mode.observe import logs
-from agent_mode.settings import get_settings
+from agent_mode.settings import Settings, get_settings
 from agent_mode.store import formats, updates
+from agent_mode.store.db import Database
 
 DRY = "Nothing was changed. Add --apply to do it."
 
@@ -44,7 +48,7 @@ class Ran:
         """It said in two lines what is wrong and what to do, and printed nothing else."""
         assert (self.status, self.out) == (2, "")
         first, second = self.err.splitlines()
-        assert first.startswith(f"Cannot {command}: ")
+        assert first.startswith(f"Cannot {'back up' if command == 'backup' else command}: ")
         assert second.startswith("  ")
         assert len(second) > 8
         assert "Traceback" not in self.err
@@ -63,12 +67,19 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     monkeypatch.setenv("AGENT_MODE_DATA_DIR", str(tmp_path / "data"))
     critical = structlog.make_filtering_bound_logger(50)
     monkeypatch.setattr(logs, "configure", lambda **_: structlog.configure(wrapper_class=critical))
-    umask = os.umask(0o022)
+    umask = os.umask(0o077)
     get_settings.cache_clear()
+    asyncio.run(_make_store(get_settings()))
+    os.umask(0o022)
     yield
     os.umask(umask)
     get_settings.cache_clear()
     structlog.reset_defaults()
+
+
+async def _make_store(settings: Settings) -> None:
+    """What the first start of the server leaves."""
+    await (await Database.open(settings.resolved_database_url())).close()
 
 
 @pytest.fixture
@@ -130,7 +141,14 @@ def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.Ca
         main(arguments)
 
     assert left.value.code == 2
-    assert "usage: agent_mode" in capsys.readouterr().err
+    assert "usage: python -m agent_mode" in capsys.readouterr().err
+
+
+def test_who_reads_the_first_line_alone_sees_no_traceback() -> None:
+    line = f"{sys.executable} -m agent_mode --help | head -n 1"
+    ran = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith("usage: python -m agent_mode")
+    assert ran.stderr == ""
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,6 +172,20 @@ def test_a_setting_that_cannot_work_is_named(
     assert (ran.status, ran.out) == (2, "")
     assert ran.err.lower().startswith(f"setting {name.lower().removeprefix('agent_mode_')}: ")
     assert "docs/settings.md" in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["backup"], ["export", "out.json"], ["update"], ["restore", "x"]])
+def test_a_wrong_data_directory_is_told_and_nothing_made(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AGENT_MODE_DATA_DIR", str(tmp_path / "dta"))
+    get_settings.cache_clear()
+    told = command(*arguments).refused(arguments[0]).err
+    assert "There is no database at" in told
+    assert "AGENT_MODE_DATA_DIR" in told
+    assert not (tmp_path / "dta").exists()
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_database_that_cannot_be_used(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +364,8 @@ def test_an_export_is_an_import_elsewhere(
     )
 
     monkeypatch.setenv("AGENT_MODE_DATA_DIR", str(tmp_path / "elsewhere"))
+    get_settings.cache_clear()
+    asyncio.run(_make_store(get_settings()))
     assert stored(command, tmp_path) == {}
     command("import", tmp_path / "out.json", "--apply").good()
 

@@ -224,7 +224,7 @@ async def test_the_planner_of_sqlite_is_told_how_large_tables_are(tmp_path: Path
         ("sqlite+aiosqlite://", "database_url", "needs a file"),
         ("sqlite+aiosqlite:////proc/nowhere/a.db", "database_unreachable", "/proc/nowhere"),
         ("sqlite+aiosqlite:///{tmp}", "database_unreachable", "unable to open"),
-        ("sqlite+aiosqlite:///{tmp}/text.db", "database_error", "not a database"),
+        ("sqlite+aiosqlite:///{tmp}/text.db", "database_damaged", "not a database"),
     ],
 )
 async def test_what_cannot_be_opened_is_said_readably(url: str, code: str, says: str, tmp_path: Path) -> None:
