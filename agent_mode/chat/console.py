@@ -93,7 +93,7 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
 def folded(table: str, count: int) -> str:
     """The table below the browser, for where the browser is not shown."""
     return (
-        f"Pick one of {counted(count, 'persona')} above; Open WebUI asks you to confirm.\n\n"
+        f"Pick one of {counted(count, 'persona')} above.\n\n"
         f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>"
     )
 

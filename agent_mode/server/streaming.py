@@ -87,8 +87,8 @@ class _Response:
         pulse.start()
         try:
             async for event in events:
-                if isinstance(event, Failure) and not pulse.begun:
-                    # Nothing was sent yet: a program sees the failure by the status, Open WebUI shows it too.
+                if isinstance(event, Failure) and not self._in_the_stream:
+                    # Nothing was sent yet: a program sees the failure by the status.
                     pulse.stop()
                     self._ending = True
                     await send_error(self._send, event.error)
@@ -113,10 +113,19 @@ class _Response:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                if self._pulse.begun:
+                if self._in_the_stream:
                     await self._finish(self._encoder.encode(Failure(error)))
                 else:
                     await send_error(self._send, error)
+
+    @property
+    def _in_the_stream(self) -> bool:
+        """Whether a failure is to be a line of the stream; else it is the status of the response.
+
+        Open WebUI shows both, but up to 0.10 a message that a status has ended is never done: in 0.6 and 0.8
+        the Stop button stays.
+        """
+        return self._pulse.begun or (self._turn.stream and self._turn.context.interactive)
 
     async def _finish(self, last: bytes = b"") -> None:
         self._ending = True

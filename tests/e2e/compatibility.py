@@ -1,22 +1,28 @@
-"""The core journeys over REST, for any version of Open WebUI; prints a row for docs/compatibility.md.
+"""The core journeys over REST and in the page, for any version of Open WebUI.
 
-    python -m tests.e2e.compatibility /path/to/open-webui
+Prints rows for docs/compatibility.md.
 
-No part of the test command: it is run by hand, with the Python that has our dependencies.
+    python -m tests.e2e.compatibility /path/to/open-webui --chromium /usr/bin/chromium
+
+No part of the test command: it is run by hand. Without a browser REST alone is tried, by the Python that has
+our dependencies; with one, the Python of the end-to-end tests runs it, and AGENT_MODE_TEST_PYTHON names ours.
 """
 
 # ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from tests.e2e import older_pages
 from tests.e2e.personas import CATALOGUE, check, prompts_in
 from tests.e2e.rest_chat import RestChat, version_of, words
 from tests.e2e.stand import PLAIN, TITLE, ScriptedProvider
@@ -36,6 +42,8 @@ class Tools:
 '''
 STOP_SECONDS = 1.0
 """How soon the provider has to see that nobody listens any more."""
+START_SECONDS = 600.0
+"""How long Open WebUI may take to start; its first start migrates an empty database."""
 
 
 @dataclass
@@ -189,17 +197,34 @@ JOURNEYS: dict[str, Callable[[Lab], None]] = {
 }
 
 
-def try_all(command: str, home: Path, *, service_key: bool = True) -> tuple[str, dict[str, str], list[str]]:
-    """The version, what became of each journey (`yes` or the reason), and what differs.
+@dataclass
+class Found:
+    """What one version can do.
+
+    Args:
+        rest: what became of each journey over REST: `yes` or the reason.
+        pages: the same, in the page; empty without a browser.
+        notes: what differs from the newest version.
+    """
+
+    version: str
+    rest: dict[str, str]
+    pages: dict[str, str]
+    notes: list[str]
+
+
+def try_all(command: str, home: Path, *, service_key: bool = True, chromium: str = "") -> Found:
+    """Tries all journeys.
 
     Args:
         service_key: whether Agent Mode is given an admin's API key to ask with.
+        chromium: the browser; none: REST alone.
     """
     webui = WebUI(home / "webui", command)
     with ScriptedProvider(aliases={PLAIN: "stub-agent"}) as provider:
         webui.spawn()
         try:
-            webui.wait()
+            webui.wait(START_SECONDS)
             admin = webui.sign_up("Ada")
             ann = admin.add_user("Ann")
             environment = {"AGENT_MODE_MODEL": PLAIN, "OPENWEBUI_URL": webui.url}
@@ -208,7 +233,7 @@ def try_all(command: str, home: Path, *, service_key: bool = True) -> tuple[str,
             admin.post("/api/v1/users/default/permissions", permissions)
             if service_key:
                 environment["OPENWEBUI_API_KEY"] = admin.api_key()
-            kind = Kind("ours", sys.executable, own=True)
+            kind = Kind("ours", os.environ.get("AGENT_MODE_TEST_PYTHON", sys.executable), own=True)
             server = make(kind, home / "ours", provider.base_url, foreign=(), environment=environment)
             with running(server):
                 admin.connect(
@@ -216,16 +241,20 @@ def try_all(command: str, home: Path, *, service_key: bool = True) -> tuple[str,
                     Connection(provider.base_url, provider.key, {"model_ids": [PLAIN]}),
                 )
                 lab = Lab(server, provider, admin, ann, version_of(admin))
-                found = {name: _try(journey, lab) for name, journey in JOURNEYS.items()}
+                rest = {name: _try(partial(journey, lab), lab) for name, journey in JOURNEYS.items()}
+                pages: dict[str, str] = {}
+                if chromium:
+                    with older_pages.journeys(chromium, home, lab) as journeys:
+                        pages = {name: _try(journey, lab) for name, journey in journeys.items()}
         finally:
             webui.stop()
-    return ".".join(map(str, lab.version)), found, lab.notes
+    return Found(".".join(map(str, lab.version)), rest, pages, lab.notes)
 
 
-def _try(journey: Callable[[Lab], None], lab: Lab) -> str:
+def _try(journey: Callable[[], None], lab: Lab) -> str:
     lab.provider.clear()
     try:
-        journey(lab)
+        journey()
     except Exception as error:  # noqa: BLE001  one journey that fails must not hide the others
         traceback.print_exc()
         return f"no: {type(error).__name__} {str(error)[:300]}"
@@ -236,19 +265,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Try the core journeys on a version of Open WebUI.")
     parser.add_argument("command", help="the open-webui program")
     parser.add_argument(
-        "--home", type=Path, help="a folder for data and logs, kept; default: a temporary one"
+        "--home", type=Path, help="a folder for data, logs and pictures, kept; default: a temporary one"
+    )
+    parser.add_argument(
+        "--chromium", default="", help="the browser to try the pages with; default: REST alone"
     )
     parser.add_argument("--no-api-key", action="store_true", help="leave OPENWEBUI_API_KEY unset")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        version, found, notes = try_all(
-            chosen.command, chosen.home or Path(folder), service_key=not chosen.no_api_key
+        found = try_all(
+            chosen.command,
+            chosen.home or Path(folder),
+            service_key=not chosen.no_api_key,
+            chromium=chosen.chromium,
         )
-    print(f"| Open WebUI | {' | '.join(found)} |")
-    print(f"| {version} | {' | '.join(word.partition(':')[0] for word in found.values())} |")
-    print("\n".join([f"- {name}: {word}" for name, word in found.items() if word != "yes"]))
-    print("\n".join(f"- {note}" for note in notes))
-    return int(any(word != "yes" for word in found.values()))
+    for part in filter(None, (found.rest, found.pages)):
+        print(f"| Open WebUI | {' | '.join(part)} |")
+        print(f"| {found.version} | {' | '.join(word.partition(':')[0] for word in part.values())} |")
+    tried = {**found.rest, **found.pages}
+    print("\n".join([f"- {name}: {word}" for name, word in tried.items() if word != "yes"]))
+    print("\n".join(f"- {note}" for note in found.notes))
+    return int(any(word != "yes" for word in tried.values()))
 
 
 if __name__ == "__main__":

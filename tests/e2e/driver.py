@@ -185,7 +185,7 @@ class Window:
 
     def ask_all(self, text: str, *, within: float = PATIENCE) -> list[Answer]:
         """As `ask`: the answers of all models of the chat."""
-        known = self._ids()
+        known = self.ids()
         self.send(text)
         return self.wait(known, within=within)
 
@@ -194,7 +194,7 @@ class Window:
         known = known or set()
 
         def complete() -> bool:
-            fresh = self._ids() - known
+            fresh = self.ids() - known
             return bool(fresh) and not self.busy and all(self._done(key) for key in fresh)
 
         self.until(complete, within=within)
@@ -264,7 +264,8 @@ class Window:
             cards=[re.sub(r"\s+", " ", card.inner_text()).strip() for card in folded.all()],
         )
 
-    def _ids(self) -> set[str]:
+    def ids(self) -> set[str]:
+        """Of the answers that are shown."""
         return {
             (element.get_attribute("id") or "").removeprefix("message-")
             for element in self.page.locator(_ANSWERS).all()
@@ -275,14 +276,14 @@ class Window:
 
     def regenerate(self) -> Answer:
         """Once more the last answer."""
-        known = self._ids()
+        known = self.ids()
         self.page.locator("[aria-label=Regenerate]").last.click()
         self.page.get_by_text("Try Again", exact=True).click()
         return self.wait(known)[-1]
 
     def edit(self, place: int, text: str) -> Answer:
         """Rewrites a question, counted from 0, and sends it again: a new branch."""
-        known = self._ids()
+        known = self.ids()
         question = self.page.locator(_QUESTIONS).nth(place)
         question.hover()
         question.locator("[aria-label=Edit]").click()

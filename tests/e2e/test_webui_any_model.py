@@ -56,6 +56,8 @@ def test_the_browser_in_the_chat_switches(ann: Window, provider: ScriptedProvide
 
     dialog = ann.page.get_by_role("dialog")
     dialog.get_by_text("Confirm Prompt from Embed").wait_for()
+    ann.page.wait_for_timeout(1500)
+    expect(browser.locator("#note")).to_have_text("Open WebUI asks you to confirm !writer.")
     known = {answer.id for answer in ann.answers}
     dialog.get_by_role("button", name="Confirm").click()
     switched = ann.wait(known)[-1]
@@ -64,6 +66,21 @@ def test_the_browser_in_the_chat_switches(ann: Window, provider: ScriptedProvide
 
     ann.ask("say: in words")
     check(provider.turns[-1], "writer", after="coder" if model == "personas.coder" else "")
+
+
+def test_a_click_that_open_webui_ignores_copies_the_command(ann: Window) -> None:
+    """As 0.10 does with all that a sandboxed frame asks for."""
+    ann.context.add_init_script("addEventListener('message', (event) => event.stopImmediatePropagation())")
+    ann.new_chat(PLAIN)
+    browser = ann.embed(ann.ask("!agent list"))
+    browser.get_by_role("button", name="Switch to Writer, !writer", exact=True).click()
+    expect(browser.locator("#note")).to_have_text("Copied !writer: paste it into a chat.")
+    ann.page.click("#chat-input")
+    ann.page.keyboard.press("Control+V")
+    expect(ann.page.locator("#chat-input")).to_have_text("!writer")
+
+    browser.get_by_role("button", name="Insert").first.click()
+    expect(browser.locator("#note")).to_contain_text("Copied !")
 
 
 def test_the_browser_is_still_there_after_a_reload(ann: Window) -> None:

@@ -151,7 +151,7 @@ def test_the_list_is_a_browser_for_people(server: Server, webui: OpenWebUI) -> N
 
     assert "<details>\n<summary>As a table</summary>" in answer.text
     # Agents are left out: this user may not call them, as there is nobody to ask.
-    assert f"Pick one of {len(CATALOGUE)} personas above; Open WebUI asks you to confirm." in answer.text
+    assert f"Pick one of {len(CATALOGUE)} personas above." in answer.text
     assert "| `!coder` | 💻 Coder |" in answer.text
     (event,) = answer.events
     assert (event["type"], list(event["data"])) == ("embeds", ["embeds"])

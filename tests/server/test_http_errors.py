@@ -74,14 +74,11 @@ def test_an_error_is_readable(server: Server, webui: OpenWebUI, model: str) -> N
 
     check(answer, case)
     assert answer.stray == []
-    if answer.body is None:
-        assert answer.text == case.partial
-        assert answer.done == 1
-        assert "error" in answer.objects[-2 if answer.objects[-1].get("choices") else -1]
-    else:
-        assert case.partial == ""
-        assert 400 <= answer.status < 600
-        assert answer.status not in (401, 403)  # those would be the caller's own key
+    # Not by the status: after that, Open WebUI up to 0.8 waits for more.
+    assert answer.status == 200
+    assert answer.text == case.partial
+    assert answer.done == 1
+    assert "error" in answer.objects[-2 if answer.objects[-1].get("choices") else -1]
     (record,) = [line for line in server.records() if "turn failed" in line]
     assert record.startswith("[AGENT_MODE:WARNING]")
     for word in (f"code={case.code}", "model=personas.coder", f"user_id={USER['id']}", "chat_id="):
