@@ -17,6 +17,7 @@ from agent_mode.observe.webhooks import Webhooks
 from agent_mode.server import auth, prepare, upstream
 from agent_mode.server.host import Host, host
 from agent_mode.server.streaming import Receive, Scope, Send
+from agent_mode.server.wire import BoundedHttp
 from agent_mode.settings import Settings
 from agent_mode.store.db import Database
 
@@ -103,6 +104,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        http=BoundedHttp,
         access_log=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
