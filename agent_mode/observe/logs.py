@@ -2,8 +2,8 @@
 
     [AGENT_MODE:INFO] persona switched [chat_id=… persona=writer previous=coder strategy=gpt-standard]
 
-Values with white space or brackets are quoted, and what cannot be printed is escaped, so that no value can pass
-for another one or for a record. Texts lose what looks like a secret.
+Values with white space or brackets are quoted, and what cannot be printed is escaped, so that no value can
+pass for another one or for a record. Texts lose what looks like a secret.
 Prompts, answers and keys are never logged, unless an admin turns the valve `enable_debug` on for a pipeline.
 """
 
