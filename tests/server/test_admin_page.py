@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from agent_mode.errors import ConfigurationError
-from agent_mode.server.serve import serve
+from agent_mode.server import serve
 from agent_mode.settings import Settings
 from tests.owui_double import Double
 from tests.provider import Provider
@@ -266,7 +266,7 @@ def test_a_password_has_to_wait_for_its_own_account_alone(tmp_path: Path, provid
 @pytest.mark.parametrize("entry", ["proxy.example", "10.0.0.1/8", "127.0.0.1:80"])
 def test_what_is_no_proxy_is_refused_at_the_start(entry: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        serve(Settings(trusted_proxies=f"127.0.0.1, {entry}"))  # pyright: ignore[reportCallIssue]
+        serve._proxies(Settings(trusted_proxies=f"127.0.0.1, {entry}"))  # pyright: ignore[reportCallIssue]
     assert refused.value.field == "AGENT_MODE_TRUSTED_PROXIES"
     assert entry in refused.value.message
 

@@ -2,8 +2,8 @@
 
 Behind a proxy many people have one address, so nobody must wait for what others have got wrong:
 
-- Whoever brings a good key comes in at once, however many wrong ones came before. A key cannot be guessed, and the
-  other routes take it without a wait as well; wrong ones are counted, so that their sender is told to stop.
+- Whoever brings a good key comes in at once, however many wrong ones came before. A key cannot be guessed,
+  and the other routes take it without a wait as well; wrong ones are counted, so that their sender is told.
 - A password can be guessed. Its sender waits, with the right one too, but only for the same e-mail address.
 """
 
@@ -24,7 +24,10 @@ _MEMORY = 16_384
 
 
 class Slowdown:
-    """Counts sign-ins by address and account. Each has failed until it has succeeded, so that many at once count."""
+    """Counts sign-ins by address and account.
+
+    Each has failed until it has succeeded, so that many at once count.
+    """
 
     def __init__(self) -> None:
         self._tries: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
@@ -56,11 +59,11 @@ class Slowdown:
 
 
 def _who(address: str, account: str) -> tuple[str, str]:
+    if not account:
+        return network(address), ""
     # A digest, since anything may be entered as an e-mail address, of any length.
-    name = (
-        hashlib.sha256(account.strip().casefold().encode("utf-8", "replace")).hexdigest() if account else ""
-    )
-    return network(address), name
+    name = account.strip().casefold().encode("utf-8", "replace")
+    return network(address), hashlib.sha256(name).hexdigest()
 
 
 def network(address: str) -> str:
