@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from agent_mode.errors import RequestError
 
 _CLIENT = b"aiohttp/"
-"""In the User-Agent of everything that Open WebUI asks of a connection."""
+"""In the User-Agent of everything that Open WebUI forwards."""
 _USER_MARK = b"x-openwebui-"
 _TEMPLATES = frozenset(
     f"x-agent-mode-{name}".encode()
