@@ -117,14 +117,13 @@ class Layer:
             caller = await callers.check(scope, headers, self._key, self._openwebui(), page=page)
         if caller is not None:
             scope = callers.with_key(scope, self._key)
+        _refuse_forwarded(scope, headers)
         if method == "POST" and path in _CHAT_PATHS:
             await self._chat(scope, headers, receive, send, caller)
         elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
             await self._filter(match[1], match[2], scope, receive, send)
         elif method in ("GET", "HEAD") and path in _FIXED:
             await send_json(send, 200, _FIXED[path])
-        elif _is_guarded(method, path, headers) and forwarded.is_forwarded(method, scope["headers"]):
-            raise forwarded.refusal()
         elif method == "POST" and (match := _VALVES_PATH.fullmatch(path)):
             await self._valves(match[1], scope, receive, send)
         elif method == "DELETE" and path in _DELETE_PATHS:
@@ -312,9 +311,20 @@ async def _refuse(
         await send_error(send, error, headers)
 
 
-def _is_guarded(method: str, path: str, headers: Mapping[str, str]) -> bool:
-    """Whether a route is for the holder of the key alone, and not for a user's chats."""
-    return not (auth.is_open(method, path, headers) or (method == "GET" and path in _MODEL_PATHS))
+def _refuse_forwarded(scope: Scope, headers: Mapping[str, str]) -> None:
+    """
+    Raises:
+        RequestError: Open WebUI forwards the request for a user, to a route that is not for users' chats.
+    """
+    method, path = scope["method"], scope["path"]
+    if method == "POST":
+        for_users = path in _CHAT_PATHS or _FILTER_PATH.fullmatch(path) is not None
+    else:
+        for_users = method == "GET" and (path in _MODEL_PATHS or path in _FIXED)
+    if for_users or auth.is_open(method, path, headers):
+        return
+    if forwarded.is_forwarded(method, scope["headers"]):
+        raise forwarded.refusal()
 
 
 def _is_below(path: str, prefix: str) -> bool:
