@@ -16,6 +16,7 @@ from agent_mode.agents.work import Work
 from agent_mode.errors import AgentError, AgentModeError, LimitError
 from agent_mode.llm import connection as connections
 from agent_mode.llm.client import OWN_PREFIX
+from agent_mode.observe.redaction import said
 
 NAME = "call_agent"
 MAX_DEPTH = 3
@@ -152,7 +153,7 @@ async def perform(work: Work) -> None:
         error.within(agent=work.spec.id)
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
+        text = said(error)
         readable = f": {text}" if text else ""
         raise AgentError(
             f"{work.spec.name} failed with {type(error).__name__}{readable}.",

@@ -20,11 +20,12 @@ from agent_mode.llm import failures
 from agent_mode.llm.client import HOP_HEADER
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.metrics import exposition
-from agent_mode.server import auth, callers, streaming, upstream
+from agent_mode.server import auth, callers, forwarded, streaming, upstream
 from agent_mode.server.callers import SignedIn
 from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
 from agent_mode.tools.openwebui import OpenWebUIClient
+from agent_mode.tools.probe import REACHED, REACHED_PATHS
 
 BROWSER_PATH = "/personas"
 """The persona browser as a page."""
@@ -38,6 +39,8 @@ _VALVES_PATH = re.compile(r"(?:/v1)?/([^/]+)/valves/update")
 _DELETE_PATHS = frozenset({"/pipelines/delete", "/v1/pipelines/delete"})
 _ADD_PATHS = frozenset({"/pipelines/add", "/v1/pipelines/add", "/pipelines/upload", "/v1/pipelines/upload"})
 _API_PREFIX = "/api/v1/"
+_FIXED: dict[str, Any] = {"/healthz": {"status": True}, **dict.fromkeys(REACHED_PATHS, REACHED)}
+"""What is always answered the same."""
 
 MAX_DEPTH = 100
 """How deeply a body may be nested: far more than any chat is, far less than what Python can write again."""
@@ -114,10 +117,13 @@ class Layer:
             caller = await callers.check(scope, headers, self._key, self._openwebui(), page=page)
         if caller is not None:
             scope = callers.with_key(scope, self._key)
+        _refuse_forwarded(scope, headers)
         if method == "POST" and path in _CHAT_PATHS:
             await self._chat(scope, headers, receive, send, caller)
         elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
             await self._filter(match[1], match[2], scope, receive, send)
+        elif method in ("GET", "HEAD") and path in _FIXED:
+            await send_json(send, 200, _FIXED[path])
         elif method == "POST" and (match := _VALVES_PATH.fullmatch(path)):
             await self._valves(match[1], scope, receive, send)
         elif method == "DELETE" and path in _DELETE_PATHS:
@@ -132,8 +138,6 @@ class Layer:
             await self._models(scope, receive, send)
         elif method == "GET" and path == BROWSER_PATH:
             await self._browser(send)
-        elif method in ("GET", "HEAD") and path == "/healthz":
-            await send_json(send, 200, {"status": True})
         elif method in ("GET", "HEAD") and path == "/readyz":
             await self._ready(send)
         elif method == "GET" and path == METRICS_PATH:
@@ -305,6 +309,22 @@ async def _refuse(
         await send_json(send, error.status, error_json(error), headers)
     else:
         await send_error(send, error, headers)
+
+
+def _refuse_forwarded(scope: Scope, headers: Mapping[str, str]) -> None:
+    """
+    Raises:
+        RequestError: Open WebUI forwards the request for a user, to a route that is not for users' chats.
+    """
+    method, path = scope["method"], scope["path"]
+    if method == "POST":
+        for_users = path in _CHAT_PATHS or _FILTER_PATH.fullmatch(path) is not None
+    else:
+        for_users = method == "GET" and (path in _MODEL_PATHS or path in _FIXED)
+    if for_users or auth.is_open(method, path, headers):
+        return
+    if forwarded.is_forwarded(method, scope["headers"]):
+        raise forwarded.refusal()
 
 
 def _is_below(path: str, prefix: str) -> bool:

@@ -329,6 +329,58 @@ async def test_what_is_known_holds_while_there_is_no_answer(webui: OpenWebUI, ac
     assert await access.may_use("bob", MODEL) is False
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["asked", "listed"])
+async def test_an_old_no_holds_as_long_as_there_is_no_answer(
+    webui: OpenWebUI, access: Access, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    """Else one slow moment, a minute after the refusal, would open it."""
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    webui.grant("user", "ann")
+    if listed:
+        await access.learn("bob", (MODEL, "b", "c"))
+    else:
+        assert await access.may_use("bob", MODEL) is False
+    assert await access.may_use("ann", MODEL) is True
+    webui.replies = {"api/v1/": web.Response(status=500)}
+
+    for later in (61, 1, 31, 3000, 90_000):
+        now += later
+        await access.learn("bob", (MODEL, "b", "c"))
+        assert await access.may_use("bob", MODEL) is False
+        assert await access.may_use("ann", MODEL) is (True if later < 90_000 else None), "a yes grows old"
+
+    access.forget()
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (None, False)
+    webui.replies = {}
+    webui.grant("user", "bob")
+    now += 31
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (False, True)
+
+
+async def test_one_question_without_an_answer_silences_no_other(webui: OpenWebUI, access: Access) -> None:
+    """Else whoever makes one of them slow would open what others are asked for the first time."""
+    webui.grant("user", "ann")
+    webui.replies = {"users/eve": web.Response(status=500)}
+    assert await access.may_use("eve", MODEL) is None
+    await access.learn("eve", (MODEL, "b", "c"))
+
+    assert await access.may_use("bob", MODEL) is False
+    assert await access.may_use("ann", MODEL) is True
+
+
+async def test_what_was_asked_last_is_remembered_longest(
+    webui: OpenWebUI, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MEMORY", 3)
+    for user in ("a", "b", "c", "d"):
+        assert await access.may_use(user, MODEL) is False
+    asked = len(webui.asked)
+
+    assert [await access.may_use(user, MODEL) for user in ("b", "c", "d")] == [False] * 3
+    assert len(webui.asked) == asked
+
+
 async def test_nobody_waits_for_long(
     webui: OpenWebUI, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
