@@ -65,11 +65,16 @@ def clerk(own: Stand) -> Iterator[str]:
     own.ours.request("DELETE", "/api/v1/agents/clerk")
 
 
-def restart(own: Stand, window: AdminPage, words: str) -> None:
-    """Restarts the server below an open editor, whose tab has what was typed."""
+def kept(window: AdminPage, words: str) -> None:
+    """Waits until the browser's tab has what was typed."""
     window.page.wait_for_function(
         "words => JSON.stringify(sessionStorage).includes(words)", arg=words, timeout=LONG
     )
+
+
+def restart(own: Stand, window: AdminPage, words: str) -> None:
+    """Restarts the server below an open editor, whose tab has what was typed."""
+    kept(window, words)
     own.ours.stop()
     popup = window.page.locator("#popup")
     expect(popup).to_be_visible()
@@ -82,7 +87,9 @@ def restart(own: Stand, window: AdminPage, words: str) -> None:
 
 
 def saved(main: Locator) -> None:
-    expect(main.get_by_text("Not saved")).to_be_hidden()
+    """Waits until nothing is unsaved, and the page may be left."""
+    expect(main.get_by_text("Not saved", exact=True)).to_be_hidden()
+    main.page.wait_for_function("!agentMode.dirty")
 
 
 def test_a_restart_loses_nothing_of_a_new_agent(own: Stand, window: AdminPage) -> None:
@@ -115,8 +122,10 @@ def test_a_restart_loses_nothing_of_a_persona_that_others_changed(
 ) -> None:
     main = window.open(f"/personas/{tailor}/edit")
     main.get_by_label("Instructions").fill("You measure three times.")
-    window.page.wait_for_function("JSON.stringify(sessionStorage).includes('three times')")
-    reply = own.ours.request("PUT", f"/api/v1/personas/{tailor}", json={**PERSONA, "prompt": "Of another."})
+    kept(window, "three times")
+    version = own.ours.get(f"/api/v1/personas/{tailor}").json()["version"]
+    theirs = {**PERSONA, "prompt": "Of another.", "version": version}
+    reply = own.ours.request("PUT", f"/api/v1/personas/{tailor}", json=theirs)
     assert reply.status_code == 200, reply.text
     restart(own, window, "three times")
     expect(main.get_by_text("Somebody has saved another version since")).to_be_visible()
@@ -147,24 +156,41 @@ def test_a_restart_loses_nothing_of_a_template(own: Stand, window: AdminPage) ->
     expect(text).not_to_contain_text("after it")
     main.get_by_role("button", name="Restore").click()
     expect(text).to_contain_text("after it")
-    text.click()
-    window.page.keyboard.press("Control+End")
-    window.page.keyboard.insert_text(" {{base}")
-    main.get_by_role("button", name="Save", exact=True).click()
+    kept(window, "after it")
     window.page.reload()  # by hand: the browser asks, and what was typed is kept all the same
     window.alive()
+    assert window.dialogs == ["beforeunload"]
+    expect(main.get_by_text("Your text is kept.", exact=True)).to_be_visible()
     main.get_by_role("button", name="Discard").click()
     expect(main.get_by_role("button", name="Discard")).to_have_count(0)
     window.page.reload()
     window.alive()
-    expect(text).to_be_visible()
+    assert window.page.evaluate("sessionStorage.length") == 2  # NiceGUI's own
     expect(main.get_by_role("button", name="Restore")).to_have_count(0)
+
+
+def test_a_template_that_cannot_be_saved_says_so_once(window: AdminPage) -> None:
+    main = window.open("/strategies/templates/simple")
+    main.locator(".cm-content").click()
+    window.page.keyboard.press("Control+a")
+    window.page.keyboard.insert_text("Nobody is named.")
+    wrong = main.get_by_text("Template simple has no {{agentName}}")
+    expect(wrong).to_have_count(1)
+    main.get_by_role("button", name="Save", exact=True).click()
+    expect(main.locator(".am-notices").get_by_text("has no {{agentName}}")).to_be_visible()
+    expect(wrong).to_have_count(1)
+    window.page.keyboard.press("Control+a")
+    main.locator(".cm-content").click()
+    window.page.keyboard.press("Control+a")
+    window.page.keyboard.insert_text("Still nobody.")
+    expect(main.locator(".am-notices").get_by_text("has no {{agentName}}")).to_have_count(0)
+    expect(wrong).to_have_count(1)
 
 
 def test_signing_out_forgets_what_was_typed(window: AdminPage, clerk: str) -> None:
     main = window.open(f"/agents/{clerk}")
     main.get_by_label("Instructions").fill("Nobody else reads this.")
-    window.page.wait_for_function("JSON.stringify(sessionStorage).includes('Nobody else')")
+    kept(window, "Nobody else")
     window.page.get_by_role("button", name="Sign out").click()
     expect(window.page.get_by_label("Connection key")).to_be_visible()
     assert window.dialogs == ["beforeunload"]
@@ -231,6 +257,7 @@ def test_going_back_says_what_it_replaces_and_is_undone(window: AdminPage, clerk
         main.get_by_role("tab", name=own_tab).click()
         expect(instructions).to_have_value("Not saved yet.")
         main.get_by_role("button", name="Save", exact=True).click()  # no conflict with one's own rollback
+        expect(window.page.get_by_text(re.compile("^Saved")).last).to_be_visible()
         saved(main)
     assert window.dialogs == []
 
@@ -251,6 +278,7 @@ def test_a_new_persona_is_made_without_a_question(own: Stand, window: AdminPage)
     expect(question).to_contain_text("not saved, and not in it")
     question.get_by_role("button", name="Cancel").click()
     expect(question).to_be_hidden()
+    assert own.ours.get("/api/v1/personas/miller-copy").status_code == 404
     own.ours.request("DELETE", "/api/v1/personas/miller")
 
 

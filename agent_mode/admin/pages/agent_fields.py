@@ -356,7 +356,7 @@ class Fields:
 
 def id_of(name: str) -> str:
     """An id made from a name; empty if nothing of it can stand in one. Pure."""
-    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss").replace("ẞ", "ss").lower())
+    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss").replace("ẞ", "ss")).lower()
     kept = "".join(
         char if char.isascii() and char.isalnum() else "-"
         for char in plain

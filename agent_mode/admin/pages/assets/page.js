@@ -47,13 +47,13 @@ new MutationObserver(() => {
 // of the server, a reload or a crash loses nothing. components/editor.py calls `agentMode`.
 const TYPED = "agent-mode.typed:";
 const AWAY = "agent-mode.away";
-let dirty = false;
 let kept = false;
 let away = false;
 
 window.agentMode = {
+  dirty: false,
   touched() {
-    dirty = true;
+    this.dirty = true;
   },
   keep(place, draft) {
     try {
@@ -74,7 +74,7 @@ window.agentMode = {
     return text === null ? null : { ...JSON.parse(text), away: wasAway };
   },
   saved(place, goTo) {
-    dirty = false;
+    this.dirty = false;
     this.forget(place);
     if (goTo) location.assign(goTo);
   },
@@ -82,7 +82,7 @@ window.agentMode = {
 
 addEventListener("beforeunload", (event) => {
   if (away) sessionStorage.setItem(AWAY, "");
-  if (dirty && !(away && kept)) event.preventDefault();
+  if (agentMode.dirty && !(away && kept)) event.preventDefault();
 });
 
 document.addEventListener("submit", (event) => {
@@ -105,12 +105,12 @@ new MutationObserver(() => {
     if (!away) focused = document.activeElement;
     away = true;
     title.textContent = "The server restarts, or cannot be reached.";
-    text.textContent = !dirty
+    text.textContent = !agentMode.dirty
       ? "This page goes on by itself."
       : kept
         ? "Your text is kept, and this page goes on by itself."
         : "Your text is too long to be kept here: copy it.";
-    if (main) main.inert = !dirty || kept;
+    if (main) main.inert = !agentMode.dirty || kept;
   } else if (away) {
     if (main) main.inert = false;
     if (focused?.isConnected) focused.focus({ preventScroll: true });
