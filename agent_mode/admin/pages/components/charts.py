@@ -12,7 +12,7 @@ RED = "#dc2626"
 GREY = "#8a8a8a"
 _LETTER = 7.5
 """Pixels that a letter of a name may take."""
-_WIDEST = 220.0
+_WIDEST = 180.0
 _FAINT = "rgba(128, 128, 128, 0.25)"
 
 
