@@ -418,5 +418,8 @@ def _fault(config: Mapping[str, Any]) -> str:
     if config.get("prefix_id"):
         return "it has a Prefix ID, and with one no chat works."
     if config.get("model_ids"):
-        return "it has Model IDs, and with them personas lose their context. Leave them empty."
+        return (
+            "it has Model IDs, and with them Open WebUI tells nobody who asks: users count as strangers, "
+            "without their rights and settings, and personas lose their context. Empty them."
+        )
     return ""

@@ -203,18 +203,20 @@ async def _reachable(work: Work, agent: str) -> AgentSpec:
 async def may_reach(services: Services, caller: Caller, spec: AgentSpec) -> bool:
     """Whether the user may reach an agent through another one.
 
-    Open WebUI is asked, with the service key or as the user. Where there is nobody to ask, only agents that
-    the admin opened to everyone can be reached.
+    Open WebUI is asked, with the service key or as the user; for a stranger, what everyone may use. Where
+    there is nobody to ask, only agents that the admin opened to everyone can be reached.
     """
     if caller.admin or spec.valves.access == "everyone":
         return True
-    if caller.id is not None:
+    if caller.id is not None or caller.stranger:
         allowed = await services.access.may_use(caller.id, spec.model_id)
-        if allowed is not None:
+        if allowed or (allowed is False and caller.id is not None):
             return allowed
     credential = await services.credential_of(caller)
     if credential is not None and services.openwebui.known:
         return await services.openwebui.may_use_with(credential, spec.model_id)
+    if caller.stranger and services.access.asks:
+        return False
     # Personas are offered to all where nobody can be asked, as they are by `!key`.
     return spec.agent_type == "persona" and spec.model_id.startswith(OWN_PREFIX)
 

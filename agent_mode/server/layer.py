@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from agent_mode.admin.api.errors import error_json
@@ -158,9 +157,8 @@ class Layer:
             sent = raw if caller is None else json.dumps(body).encode()
             await self.app(scope, _replay(sent, receive), send)
             return
-        turn = Turn.parse(body, headers, secret=self._key)
-        if caller is not None:
-            turn = replace(turn, user=replace(turn.user, credential=caller.credential))
+        user = None if caller is None else caller.user
+        turn = Turn.parse(body, headers, secret=self._key, user=user)
         if HOP_HEADER.lower() in headers:
             await send_error(send, failures.leads_back(turn.model))
             return

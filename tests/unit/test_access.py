@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from aiohttp import web
 
+from agent_mode.agents.delegation import may_reach
+from agent_mode.agents.spec import Caller
+from agent_mode.chat.access import caller_of, forbidden
+from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.turn import User
 from agent_mode.tools import access as module
 from agent_mode.tools.access import Access
+from tests.runtimes import settings
 
 MODEL = "personas.console"
 KEY = "sk-service"
@@ -89,7 +96,28 @@ async def test_without_address_or_key_there_is_nobody_to_ask(url: str | None, ke
     access = Access(url, key)
 
     assert await access.may_use("ann", MODEL) is None
+    assert not access.asks
     await access.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "principal", "allowed"), [("user", "*", True), ("user", "ann", False), ("group", "g1", False)]
+)
+async def test_whom_nobody_vouches_for_may_use_what_everyone_may(
+    webui: OpenWebUI, access: Access, kind: str, principal: str, allowed: bool
+) -> None:
+    webui.groups["ann"] = [{"id": "g1"}]
+    webui.grant(kind, principal, user_id=None)
+    for name in ("b", "c", "d"):
+        webui.grant(kind, principal, name, user_id=None)
+
+    assert access.asks
+    assert await access.may_use(None, MODEL) is allowed
+    await access.learn(None, ["b", "c", "d"])
+    asked = len(webui.asked)
+    assert [await access.may_use(None, name) for name in ("b", "c", "d")] == [allowed] * 3
+    assert len(webui.asked) == asked
+    assert not any("groups" in path for path in webui.asked)
 
 
 @pytest.mark.parametrize(
@@ -451,3 +479,26 @@ async def test_a_list_that_does_not_come_is_waited_for_once(webui: OpenWebUI, ac
 
     assert await access.may_use("ann", MODEL) is None
     assert len(webui.asked) == 1
+
+
+# Whom nobody vouches for
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_stranger_has_no_benefit_of_the_doubt(tmp_path: Path, asks: bool) -> None:
+    """Where Open WebUI could say who may use what, and does not answer."""
+    there: dict[str, Any] = {"openwebui_url": "http://127.0.0.1:9", "openwebui_api_key": KEY} if asks else {}
+    runtime = await Runtime.open(settings(tmp_path, **there))
+    try:
+        assert await forbidden(runtime, User("ann"), "coder") is False
+        for stranger in (User(), User(claimed="ann")):
+            assert await forbidden(runtime, stranger, "coder") is asks
+            spec = runtime.directory.get("coder")
+            assert spec is not None
+            assert await may_reach(runtime.services, caller_of(stranger), spec) is not asks
+            assert await runtime.services.credential_of(caller_of(stranger)) is None
+        # A script that uses our API has the connection key.
+        assert await may_reach(runtime.services, Caller(), spec) is True
+        assert await forbidden(runtime, User("ada", admin=True), "coder") is False
+    finally:
+        await runtime.close()

@@ -228,7 +228,8 @@ class Notes:
         self.replies = self
         self.heard: list[tuple[str, str]] = []
 
-    async def said(self, message_id: str, text: str) -> None:
+    async def said(self, message_id: str, text: str, owner: str) -> None:
+        assert owner == "ann"
         self.heard.append((message_id, text))
 
 
@@ -238,7 +239,7 @@ OUTLET = {"id": "m2", "chat_id": "c", "messages": [{"id": "m1", "role": "user", 
 
 async def heard(body: dict[str, Any]) -> list[tuple[str, str]]:
     notes = Notes()
-    await note_outlet(notes, body)  # type: ignore[arg-type]
+    await note_outlet(notes, body, "ann")  # type: ignore[arg-type]
     return notes.heard
 
 
