@@ -213,13 +213,13 @@ def parse(text: str, grammar: Grammar) -> Parsed:
                 found.append(hit)
         at = first.end()
     begins = bool(found)
-    known = 0
+    known = len(found) + len(escapes)
     for match in (tokens.anywhere if begins else tokens.of_line).finditer(text, at, limit):
         start = match.start("escape")
         if (found and start < found[-1].end) or not grammar.knows(match["word"]):
             continue  # inside what a command took, or any word
         known += 1
-        if known >= COMMAND_LIMIT or _is_cut(match, text):
+        if known > COMMAND_LIMIT or _is_cut(match, text):
             break
         hit = None if code.holds(start) else _meaning(text, match, grammar)
         if hit is not None and match["escape"]:

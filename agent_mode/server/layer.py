@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from agent_mode.admin.api.errors import error_json
@@ -354,12 +355,15 @@ def _json(raw: bytes) -> Any:
     )
 
 
+_CONTAINERS = frozenset({dict, list})  # JSON knows no others
+
+
 def _is_flat(body: Any) -> bool:
     """Whether no more than `MAX_DEPTH` lists and objects are inside one another."""
     level = [body]
     for _ in range(MAX_DEPTH):
-        inner = (outer.values() if isinstance(outer, dict) else outer for outer in level)
-        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        inner = (outer.values() if type(outer) is dict else outer for outer in level)
+        level = [item for item in chain.from_iterable(inner) if type(item) in _CONTAINERS]
         if not level:
             return True
     return False

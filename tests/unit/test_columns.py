@@ -257,6 +257,12 @@ async def test_what_is_folded_into_an_answer_is_not_said() -> None:
     assert await heard(body) == [("m2", f"Hello.\n{page}")]
 
 
+async def test_what_nobody_waits_for_is_not_even_read() -> None:
+    body = {**OUTLET, "id": "m9", "messages": [{**LAST, "id": "m9"}]}
+
+    assert await heard(body) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [
