@@ -6,6 +6,7 @@ model list what Open WebUI shows. Everything else goes to upstream untouched.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -342,7 +343,7 @@ def _no_constant(name: str) -> Any:
 
 def _json(raw: bytes) -> Any:
     try:
-        body = json.loads(raw.decode(), parse_constant=_no_constant)  # as bytes, UTF-16 would pass
+        body = _loads(raw.decode())  # as bytes, UTF-16 would pass
         if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH or _is_flat(body):
             return body
         reason = "it is nested too deeply"
@@ -353,6 +354,17 @@ def _json(raw: bytes) -> Any:
     raise RequestError(
         f"The request body is not JSON: {reason}.", hint="Send a JSON object in UTF-8.", field="body"
     )
+
+
+def _loads(text: str) -> Any:
+    """The JSON. What is made of it is no garbage: to look for some takes longer than to read a large body."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 _CONTAINERS = frozenset({dict, list})  # JSON knows no others

@@ -12,7 +12,7 @@ def shown(answer: str) -> str:
 
 
 def test_a_card_goes_and_the_words_around_it_stay() -> None:
-    one = card(ToolCard("c1", "lookup", {"q": "</details> <x>"}, "a > b\n</details>"))
+    one = card(ToolCard("c1", "lookup", '{"q": "</details> <x>"}', "a > b\n</details>"))
 
     assert shown(f"First.{one}Then.\n  {one}") == "First.\n\nThen."
     assert shown(one) == ""

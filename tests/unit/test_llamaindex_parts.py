@@ -320,3 +320,12 @@ async def test_reserved_names_are_left_to_the_framework() -> None:
     assert names == ["handoff__", "handoff_", "other"]
     await tools[0].acall()
     assert log.calls == [("handoff", {})]
+
+
+def test_of_a_message_with_countless_parts_the_first_are_read() -> None:
+    from agent_mode.agents.llamaindex.messages import MAX_PARTS, blocks_of
+
+    blocks = blocks_of([{"type": "text", "text": "x"}] * (MAX_PARTS + 2))
+
+    assert len(blocks) == MAX_PARTS + 1
+    assert getattr(blocks[-1], "text", "").startswith("[2 more parts")

@@ -19,6 +19,8 @@ from llama_index.core.base.llms.types import (
 from agent_mode.tools import results
 
 _SYSTEM = ("system", "developer")
+MAX_PARTS = 1_000
+"""So many parts of a message reach the agent: no model takes more, and each costs time."""
 
 
 def split(messages: Sequence[dict[str, Any]]) -> tuple[str, list[ChatMessage]]:
@@ -56,7 +58,11 @@ def blocks_of(content: Any) -> list[ContentBlock]:
     """A message's content, or a tool's result, as blocks."""
     if not isinstance(content, list):
         return [TextBlock(text=content if isinstance(content, str) else "")]
-    return [_block(part) for part in content if isinstance(part, dict)]
+    parts = [part for part in content if isinstance(part, dict)]
+    blocks = [_block(part) for part in parts[:MAX_PARTS]]
+    if len(parts) > MAX_PARTS:
+        blocks.append(TextBlock(text=f"[{len(parts) - MAX_PARTS} more parts, which the agent cannot read]"))
+    return blocks
 
 
 def parts_of(blocks: Iterable[ContentBlock]) -> str | list[dict[str, Any]]:
