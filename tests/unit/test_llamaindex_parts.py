@@ -329,3 +329,16 @@ def test_of_a_message_with_countless_parts_the_first_are_read() -> None:
 
     assert len(blocks) == MAX_PARTS + 1
     assert getattr(blocks[-1], "text", "").startswith("[2 more parts")
+
+
+def test_of_countless_messages_the_newest_exchanges_are_read() -> None:
+    from agent_mode.agents.llamaindex.messages import MAX_MESSAGES, split
+
+    system = {"role": "system", "content": "Be brief."}
+    pair = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    prompt, history = split([system, *pair * MAX_MESSAGES, {"role": "user", "content": "Last"}])
+
+    assert prompt == "Be brief."
+    assert history[0].role == "user"
+    assert history[-1].content == "Last"
+    assert MAX_MESSAGES - 2 < len(history) <= MAX_MESSAGES
