@@ -6,9 +6,11 @@ model list what Open WebUI shows. Everything else goes to upstream untouched.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from agent_mode.admin.api.errors import error_json
@@ -339,7 +341,7 @@ def _no_constant(name: str) -> Any:
 
 def _json(raw: bytes) -> Any:
     try:
-        body = json.loads(raw.decode(), parse_constant=_no_constant)  # as bytes, UTF-16 would pass
+        body = _loads(raw.decode())  # as bytes, UTF-16 would pass
         if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH or _is_flat(body):
             return body
         reason = "it is nested too deeply"
@@ -352,12 +354,26 @@ def _json(raw: bytes) -> Any:
     )
 
 
+def _loads(text: str) -> Any:
+    """The JSON. What is made of it is no garbage: to look for some takes longer than to read a large body."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+_CONTAINERS = frozenset({dict, list})  # JSON knows no others
+
+
 def _is_flat(body: Any) -> bool:
     """Whether no more than `MAX_DEPTH` lists and objects are inside one another."""
     level = [body]
     for _ in range(MAX_DEPTH):
-        inner = (outer.values() if isinstance(outer, dict) else outer for outer in level)
-        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        inner = (outer.values() if type(outer) is dict else outer for outer in level)
+        level = [item for item in chain.from_iterable(inner) if type(item) in _CONTAINERS]
         if not level:
             return True
     return False
