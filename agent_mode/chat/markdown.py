@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 
-_ENTITIES = {"[": "&#91;", "]": "&#93;", "$": "&#36;"}
-"""Behind a backslash, Open WebUI takes these for the begin and end of a formula."""
-_SPECIAL = re.compile(r"[\\`*_<>|~\[\]$]|&(?=#?\w+;)")
+_SPECIAL = re.compile(r"[\\`*_<>|~\[$]")
+"""Not `]`: Open WebUI takes `\\[…\\]` for a formula, and without its `[` it ends nothing. No entities either:
+Open WebUI shows them as they are written."""
 _FENCE = re.compile(r"(?P<indent> {0,3})(?P<fence>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
 
 
 def escaped(text: str) -> str:
     """Somebody's words as text of Markdown: one line, no table border, no markup of its own."""
-    return _SPECIAL.sub(_as_text, " ".join(text.split()))
-
-
-def _as_text(found: re.Match[str]) -> str:
-    char = found[0]
-    return "&amp;" if char == "&" else _ENTITIES.get(char, f"\\{char}")
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def closing_fence(text: str) -> str:

@@ -124,17 +124,18 @@ def test_a_sequence_on_a_plain_model(ann: Window, provider: ScriptedProvider) ->
 def test_an_agent_on_a_plain_model(ann: Window, stand: Stand, provider: ScriptedProvider) -> None:
     stand.admin.add_tool(KIT, TOOLS, EVERYBODY)
     try:
-        with agents(stand, {"gambler": in_python(GAMBLER, name="Gambler [6]")}):
+        with agents(stand, {"gambler": in_python(GAMBLER, name="Gambler [6] $x$")}):
             ann.new_chat(PLAIN, tools=KIT)
+            ann.page.wait_for_load_state("networkidle")  # the page switches the tool on when it knows it
             answer = ann.ask("!gambler play")
             assert "the gambler saw that a 6-sided die showed 3" in answer.text
             assert answer.errors == []
             lines = [line["description"] for line in ann.stored[-1]["statusHistory"]]
-            assert lines[0] == "Gambler [6]"
+            assert lines[0] == "Gambler [6] $x$"
             assert "Shaking the cup…" in lines
             again = ann.ask("once more")
             assert "the gambler saw that a 6-sided die showed 3" in again.text, "it stays"
-            assert ann.ask("be quiet").text == "Gambler [6] gave no answer."
+            assert ann.ask("be quiet").text == "Gambler [6] $x$ gave no answer."
             assert provider.turns == [], "the picked model has no part in it"
             assert ann.ask("!reset say: as I was").text == "as I was"
             assert "gave no answer" not in said(provider.turns[-1])

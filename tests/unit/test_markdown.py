@@ -12,12 +12,13 @@ from agent_mode.chat.markdown import closing_fence, escaped
     [
         ("💻 Coder", "💻 Coder"),
         ("a*b_c`d", r"a\*b\_c\`d"),
-        ("[click](https://example.org)", "&#91;click&#93;(https://example.org)"),
-        (r"\[x^2\]", r"\\&#91;x^2\\&#93;"),  # a backslash before a bracket would begin a formula
-        ("$5 and $6", "&#36;5 and &#36;6"),
+        ("[click](https://example.org)", r"\[click](https://example.org)"),
+        (r"\[x^2\]", r"\\\[x^2\\]"),
+        ("[x^2]", r"\[x^2]"),  # with a backslash before both it would be a formula
+        ("$5 and $6", r"\$5 and \$6"),
         ("<b>|~~x~~", r"\<b\>\|\~\~x\~\~"),
         ("Q&A", "Q&A"),
-        ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+        ("&lt;b&gt;", "&lt;b&gt;"),
         ("two\nlines\t of it", "two lines of it"),
         ("", ""),
     ],
