@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_SPECIAL = re.compile(r"[\\`*_<>|~\[$]")
-"""Not `]`: Open WebUI takes `\\[…\\]` for a formula, and without its `[` it ends nothing. No entities either:
-Open WebUI shows them as they are written."""
+_SPECIAL = re.compile(r"[\\`*_<>|~$]|(?<=\])\(")
+"""A bracket is left alone, and what would make a link of it taken away: Open WebUI takes `\\[…\\]` for a
+formula, begins a line at a lone `\\[`, and shows entities as they are written."""
 _FENCE = re.compile(r"(?P<indent> {0,3})(?P<fence>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)")
 
 

@@ -125,8 +125,9 @@ def test_an_agent_on_a_plain_model(ann: Window, stand: Stand, provider: Scripted
     stand.admin.add_tool(KIT, TOOLS, EVERYBODY)
     try:
         with agents(stand, {"gambler": in_python(GAMBLER, name="Gambler [6] $x$")}):
-            ann.new_chat(PLAIN, tools=KIT)
-            ann.page.wait_for_load_state("networkidle")  # the page switches the tool on when it knows it
+            # The page can switch on only a tool that it has heard of.
+            with ann.page.expect_response(lambda reply: "/api/v1/tools" in reply.url):
+                ann.new_chat(PLAIN, tools=KIT)
             answer = ann.ask("!gambler play")
             assert "the gambler saw that a 6-sided die showed 3" in answer.text
             assert answer.errors == []

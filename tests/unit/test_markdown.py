@@ -12,9 +12,9 @@ from agent_mode.chat.markdown import closing_fence, escaped
     [
         ("💻 Coder", "💻 Coder"),
         ("a*b_c`d", r"a\*b\_c\`d"),
-        ("[click](https://example.org)", r"\[click](https://example.org)"),
-        (r"\[x^2\]", r"\\\[x^2\\]"),
-        ("[x^2]", r"\[x^2]"),  # with a backslash before both it would be a formula
+        ("[click](https://example.org)", r"[click]\(https://example.org)"),
+        (r"\[x^2\]", r"\\[x^2\\]"),
+        ("[x] (1)", "[x] (1)"),
         ("$5 and $6", r"\$5 and \$6"),
         ("<b>|~~x~~", r"\<b\>\|\~\~x\~\~"),
         ("Q&A", "Q&A"),
