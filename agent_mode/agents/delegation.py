@@ -16,6 +16,7 @@ from agent_mode.agents.work import Work
 from agent_mode.errors import AgentError, AgentModeError, LimitError
 from agent_mode.llm import connection as connections
 from agent_mode.llm.client import OWN_PREFIX
+from agent_mode.prompts.guard import unclosable
 
 NAME = "call_agent"
 MAX_DEPTH = 3
@@ -233,7 +234,7 @@ def _messages(spec: AgentSpec, task: str, context: str | None) -> list[dict[str,
         messages.append({"role": "system", "content": spec.instructions})
     content = task
     if context:
-        quoted = context[:_MAX_TASK].replace("</context", "‹/context")
+        quoted = unclosable(context[:_MAX_TASK], "context")
         content = f"<context>\nFor information:\n{quoted}\n</context>\n\n{task}"
     messages.append({"role": "user", "content": content})
     return messages

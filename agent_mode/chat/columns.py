@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import TurnContext
+from agent_mode.prompts.spans import enclosed, skip_space, without
 from agent_mode.store.replies import Reply, Thread
 from agent_mode.tools.results import is_images_note
 
 Messages = list[dict[str, Any]]
 
 # What older versions of Open WebUI keep inside an answer; it is no part of the model's words.
-_FOLDED = re.compile(r'<details type="(?:reasoning|tool_calls|code_interpreter)".*?</details>\s*', re.DOTALL)
+_FOLDED = re.compile(r'<details type="(?:reasoning|tool_calls|code_interpreter)"')
 
 
 class Own(NamedTuple):
@@ -127,5 +128,14 @@ async def note_outlet(runtime: Runtime, body: dict[str, Any]) -> None:
     if not isinstance(last, dict) or last.get("role") != "assistant":
         return
     content = last.get("content")
-    if last.get("id") == message_id and isinstance(content, str):
-        await runtime.replies.said(message_id, _FOLDED.sub("", content).strip())
+    if last.get("id") != message_id or not isinstance(content, str):
+        return
+    # Any user may call the outlet with any text: most of all calls end here.
+    if await runtime.replies.expects(message_id):
+        await runtime.replies.said(message_id, _unfolded(content))
+
+
+def _unfolded(answer: str) -> str:
+    """An answer without what is folded into it."""
+    folded = enclosed(answer, _FOLDED, lambda _: "</details>")
+    return without(answer, [(opening.start(), skip_space(answer, end)) for opening, _, end in folded]).strip()

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent_mode.chat.access import allowed_bindings, forbidden, refusal
 from agent_mode.chat.columns import Own, own_history
-from agent_mode.chat.commands import Grammar, Parsed, parse
+from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
@@ -88,7 +88,7 @@ async def read(
     theirs = await runtime.users.get(user.id)
     prefix = context.prefix or theirs.prefix or valves.keyword_prefix
     grammar = Grammar(roster.keys, prefix, valves.case_sensitive)
-    said = parse(request.text, grammar)
+    said = grammar.read(request.text)
     own = await own_history(runtime, context, asked, request.messages)
     refused = await refusal(runtime, user, said, roster, asked)
     if refused is None and gate is not None:

@@ -8,11 +8,12 @@ from typing import Any
 
 from agent_mode.agents.engine import Job
 from agent_mode.agents.persona import identity
-from agent_mode.chat.commands import Grammar, Parsed, strip_commands
+from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.reading import Request, read
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, plan_turn
+from agent_mode.chat.transcript import strip_commands
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections

@@ -117,6 +117,11 @@ class ReplyStore:
         if known is None:
             self._keep(reply)
 
+    async def expects(self, message_id: str) -> bool:
+        """Whether `said` would note this message's text: `begin` was told of it, as of one of several."""
+        known = await self._known(message_id)
+        return known is not None and known.place != 0
+
     async def said(self, message_id: str, text: str) -> None:
         """Notes what a reply says; nothing for messages that `begin` was not told of, or asked alone."""
         known = await self._known(message_id)

@@ -228,6 +228,9 @@ class Notes:
         self.replies = self
         self.heard: list[tuple[str, str]] = []
 
+    async def expects(self, message_id: str) -> bool:
+        return message_id == "m2"
+
     async def said(self, message_id: str, text: str) -> None:
         self.heard.append((message_id, text))
 

@@ -18,10 +18,10 @@ from agent_mode.chat.commands import (
     has_attachment,
     message_text,
     parse,
-    strip_commands,
     suggest,
     with_text,
 )
+from agent_mode.chat.transcript import strip_commands
 
 KEYS = frozenset({"coder", "writer", "teacher", "data-analyst", "tool_smith", "lehrkraft"})
 GRAMMAR = Grammar(KEYS)
