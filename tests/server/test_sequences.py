@@ -322,7 +322,7 @@ def test_too_many_steps_are_refused_before_anything_is_asked(
     answer = chat.ask(THREE, CODER)
 
     (message,) = answer.errors
-    assert "calls 3 personas; 2 are allowed" in message
+    assert "calls 3 personas; the most for one message is 2" in message
     assert "max_steps" in message
     assert provider.chats == []
     chat.ask("!teacher Explain light !writer A poem", CODER).good()
