@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -17,6 +17,8 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import AgentModeError, ConfigurationError, DefinitionError, Problem
 from agent_mode.llm import connection as connections
 from agent_mode.store.agents import Agent, AgentForm
+from agent_mode.tools.specs import ToolSpec, allowed
+from agent_mode.valves import MASK
 
 _PROVIDER_SECONDS = 5.0
 """How long the provider may take to list its models."""
@@ -89,8 +91,45 @@ def _meant(values: Mapping[str, Any], known: Agent | None) -> dict[str, Any]:
     return {**meant, "valves": stored.unmasked(kind, valves, known.valves if known else {})}
 
 
-async def oddities(backend: Backend, form: AgentForm, parts: Parts) -> list[Problem]:
-    """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow."""
+def without_secrets(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A draft as it may be kept elsewhere: in place of a new secret stands what was there before. Pure.
+
+    Args:
+        values: the draft; may hold anything.
+        known: the agent that it changes, with masked secrets; empty: none.
+    """
+    valves = values.get("valves")
+    if not isinstance(valves, Mapping):
+        return dict(values)
+    try:
+        secrets = get_type(str(values.get("agent_type"))).valves.secrets()
+    except DefinitionError:
+        secrets = frozenset(valves)
+    fresh = {
+        name
+        for name in secrets & valves.keys()
+        if isinstance(valves[name], str) and not valves[name].strip().startswith(MASK)
+    }
+    before = known.get("valves") or {}
+    kept = {
+        name: before[name] if name in fresh else value
+        for name, value in valves.items()
+        if name not in fresh or name in before
+    }
+    return {**values, "valves": kept}
+
+
+async def oddities(
+    backend: Backend, form: AgentForm, parts: Parts, tools: Sequence[ToolSpec] | None = None
+) -> list[Problem]:
+    """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow.
+
+    Args:
+        backend: the running server.
+        form: the agent.
+        parts: the same, each part as its model.
+        tools: those that there are; None: nobody knows.
+    """
     runtime = backend.runtime
     found: list[Problem] = []
     persona = getattr(parts.definition, "persona", None)
@@ -102,10 +141,33 @@ async def oddities(backend: Backend, form: AgentForm, parts: Parts) -> list[Prob
             Problem("id", f"A persona is called “{form.id}” too.", f"!{form.id} calls the agent then.")
         )
     found += _unknown_agents(runtime, form, parts)
+    found += odd_patterns(parts, tools)
     if form.agent_type == "llamaindex_workflow" and find_spec("llama_index") is None:
         hint = "Install llama-index-core and llama-index-llms-openai."
         found.append(Problem("agent_type", "LlamaIndex is not installed on this server.", hint))
     return found + await _unknown_models(runtime, parts)
+
+
+def odd_patterns(parts: Parts, tools: Sequence[ToolSpec] | None) -> list[Problem]:
+    """Names and patterns of tools that fit nothing. Pure."""
+    definition = parts.definition
+    named: dict[str, Sequence[str]] = {
+        "definition.tools": getattr(definition, "tools", None) or (),
+        "valves.allowed_tools": (parts.valves.allowed_tools or "").split(","),
+    }
+    for number, agent in enumerate(getattr(definition, "agents", None) or ()):
+        named[f"definition.agents.{number}.tools"] = getattr(agent, "tools", None) or ()
+    found: list[Problem] = []
+    for path, patterns in named.items():
+        for pattern in (pattern.strip() for pattern in patterns if isinstance(pattern, str)):
+            wanted = pattern.lstrip("-!").strip()
+            if _is_open(wanted):
+                hint = "Close it, as in [ab]*, or write [[] for the sign itself."
+                found.append(Problem(path, f"“{pattern}” has a [ without a ], and fits no tool.", hint))
+            elif wanted and tools and not allowed(tools, wanted):
+                hint = "It may be somebody else's; the admin's key of this server lists none that fits."
+                found.append(Problem(path, f"No tool of Open WebUI fits “{pattern}”.", hint))
+    return found
 
 
 def _unknown_agents(runtime: Runtime, form: AgentForm, parts: Parts) -> list[Problem]:
@@ -141,3 +203,15 @@ async def _unknown_models(runtime: Runtime, parts: Parts) -> list[Problem]:
         for path, name in named.items()
         if name and name not in offered
     ]
+
+
+def _is_open(pattern: str) -> bool:
+    """Whether a [ of a pattern opens no set, since no ] ends it."""
+    start = pattern.find("[")
+    while start >= 0:
+        first = start + 1 + pattern.startswith("!", start + 1)
+        end = pattern.find("]", first + pattern.startswith("]", first))
+        if end < 0:
+            return True
+        start = pattern.find("[", end)
+    return False

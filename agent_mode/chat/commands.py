@@ -274,7 +274,7 @@ class _Scan:
     def go_on(self, at: int) -> None:
         """Reads the rest: all words if the text begins with a command, else those that begin a line."""
         begins = bool(self.found)
-        known = strangers = 0
+        known, strangers = len(self.found) + len(self.escapes), 0
         for match in (self.tokens.anywhere if begins else self.tokens.of_line).finditer(
             self.text, at, self.limit
         ):
@@ -283,7 +283,7 @@ class _Scan:
                 continue  # inside what a command took
             if self.grammar.knows(match["word"]):
                 known += 1
-                if known >= COMMAND_LIMIT or self._is_cut(match):
+                if known > COMMAND_LIMIT or self._is_cut(match):
                     break
             else:
                 strangers += 1

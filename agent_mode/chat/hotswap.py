@@ -126,7 +126,7 @@ class _Scene:
             ui_since=detection.ui_since,
             count=len(self.call.body["messages"]),
             voice=voice,
-            user_id=self.user.id,
+            user=self.user,
             in_charge=detection.in_charge,
             reset=self.found.said.resets,
         )
@@ -211,14 +211,16 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
         said = last_text(call.body["messages"])
         offered = scene.valves.models
         context = replace(
-            context_of(call.body, said, scene.model), prefix=found.grammar.prefix, offered=offered
+            context_of(call.body, said, scene.model, base_of(call.body)),
+            prefix=found.grammar.prefix,
+            offered=offered,
         )
         metadata = scene.metadata(found.roster.get(found.detection.current))
         return {
             **call.body,
             "model": CONSOLE,
             "metadata": metadata,
-            CONTEXT_KEY: pack(context, call.secret),
+            CONTEXT_KEY: pack(context, call.secret, user),
         }
     command = found.said.console
     if command is not None and command.kind in desk.KINDS:
