@@ -126,7 +126,7 @@ def is_anchored(name: str) -> bool:
     """Whether a module asks a pattern only for matches at one place, as its source shows."""
     module, _, constant = name.rpartition(".")
     if module not in sys.modules:
-        return name.endswith("first")
+        return name.endswith(("first", "apart"))
     uses = re.findall(rf"\b{constant}\.(\w+)", inspect.getsource(sys.modules[module]))
     return bool(uses) and {"match", "fullmatch"}.issuperset(uses)
 
