@@ -69,6 +69,8 @@ def _agent(slip: Slip, grammar: Grammar) -> str | None:
     """`!agent lst`; further down in a message only what is nearly right is an error."""
     prefix, name = grammar.prefix, _first_word(slip.rest)
     if name.lower() in AGENT_WORDS:
+        if slip.where == "later":
+            return None  # words about a command, in the midst of others
         wrong, meant = _code(slip.rest), f"{prefix}agent {name.lower()}"
     else:
         wrong, word = name, closest(name, AGENT_WORDS)

@@ -94,7 +94,8 @@ def test_assigned_names_cannot_write_markup() -> None:
     grammar = Grammar(roster.keys)
     text = console.answer(parse("!persona1 evil", grammar), grammar, roster, None, "x", attached=False)
     assert text is not None
-    assert not set("<>[]_|") & set(_unescaped(text))
+    assert not set("<>_|") & set(_unescaped(text))
+    assert "](" not in text
 
 
 @pytest.mark.parametrize("text", ["!agent", "!agent list", "!coder", "!persona1 coder"])
@@ -115,7 +116,8 @@ def test_the_browser_does_not_hide_that_words_were_not_sent() -> None:
 
 def test_brackets_are_no_formula() -> None:
     text = console.confirmation(persona("beta", name="Notes [beta]"))
-    assert "Notes &#91;beta&#93;" in text
+    assert "Notes [beta]" in text
+    assert "\\[" not in text
 
 
 def test_a_command_where_nobody_is_in_charge() -> None:
@@ -163,7 +165,8 @@ def test_personas_cannot_break_the_table() -> None:
     for row in rows:
         assert _unescaped(row).count("|") == 4
     assert text.count("\n# ") == 0
-    for char in "<>[]*_":
+    assert "](" not in text
+    for char in "<>*_":
         assert char not in _unescaped(text)
 
 
@@ -173,5 +176,6 @@ def test_personas_cannot_write_markup(make: Any) -> None:
     assert "\n" not in text
     plain = _unescaped(text)
     assert plain.count("**") == 2
-    for char in "<>[]_`|":
+    assert "](" not in text
+    for char in "<>_`|":
         assert char not in plain

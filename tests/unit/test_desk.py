@@ -159,7 +159,7 @@ async def test_what_cannot_be_set_changes_nothing_and_says_how(runtime: Runtime,
         ("prefix /", "Open WebUI opens a menu where a message begins with `/`."),
         ("prefix a", "A prefix is one to three characters"),
         ("reset now", "`reset` takes nothing behind it."),
-        ("foo [bar]", "“foo &#91;bar&#93;”"),
+        ("foo [bar]", "“foo [bar]”"),
     ],
 )
 async def test_what_cannot_be_set_says_why(runtime: Runtime, words: str, why: str) -> None:
