@@ -10,10 +10,11 @@ import sys
 from pydantic import ValidationError
 
 from agent_mode import __version__, cli
+from agent_mode.complaints import complaints
 from agent_mode.errors import AgentModeError
 from agent_mode.observe import logs
 from agent_mode.server import bundle, doctor
-from agent_mode.settings import Settings, get_settings
+from agent_mode.settings import Settings, get_settings, variable_of
 
 ENVIRONMENT = """\
 environment:
@@ -64,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if good else 1
             print("\n".join(asyncio.run(cli.run(chosen, settings))))
     except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            print(f"Setting {name}: {problem['msg']}.", file=sys.stderr)
+        for problem in complaints(error.errors()):
+            text = f"Setting {variable_of(problem.field)}: {problem.message}. {problem.hint}"
+            print(text.rstrip(), file=sys.stderr)
         print("docs/settings.md lists the settings and their values.", file=sys.stderr)
         return 2
     except AgentModeError as error:

@@ -95,3 +95,9 @@ def get_settings() -> Settings:
         pydantic.ValidationError: a variable does not parse; `serve` turns it into a readable line.
     """
     return Settings()  # pyright: ignore[reportCallIssue]
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting, by the name that pydantic has for it."""
+    prefix = str(Settings.model_config.get("env_prefix", ""))
+    return f"{prefix}{field.upper()}" if field in Settings.model_fields else field

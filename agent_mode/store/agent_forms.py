@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
+from agent_mode.complaints import complaints
 from agent_mode.errors import DefinitionError, Problem
 from agent_mode.store.extras import Extras
 from agent_mode.store.forms import RESERVED_KEYS, json_hash
@@ -126,8 +127,14 @@ class AgentForm(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             # Not chained: whatever logs the cause must not show the input, which may hold a secret.
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise DefinitionError.of([_problem(entry) for entry in found[:_PROBLEMS_SHOWN]])
+            found = error.errors(include_url=False, include_input=False)
+        told = complaints(found[:_PROBLEMS_SHOWN], known=cls.model_fields, hints=_HINTS)
+        raise DefinitionError.of(
+            [
+                Problem(".".join(one_line(part, 80) for part in entry.path), f"{entry.message}.", entry.hint)
+                for entry in told
+            ]
+        )
 
 
 def content(source: object) -> dict[str, Any]:
@@ -145,10 +152,3 @@ def searched(agent_id: str, values: Mapping[str, Any]) -> str:
     """What a search looks through. Folded here, because databases fold only the letters of English."""
     return "\n".join((agent_id, values["name"], values["description"])).casefold()
 
-
-def _problem(entry: ErrorDetails) -> Problem:
-    path = ".".join(one_line(str(part), 80) for part in entry["loc"])
-    if entry["type"] == "extra_forbidden":
-        return Problem(path, "This field is not known.", f"Known: {', '.join(AgentForm.model_fields)}.")
-    message = "This field is missing" if entry["type"] == "missing" else entry["msg"]
-    return Problem(path, f"{message[0].upper()}{message[1:]}.", _HINTS.get(str(entry["loc"][0]), ""))

@@ -19,7 +19,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.errors import StoreError
-from agent_mode.store.forms import PersonaForm, content, content_hash, problems
+from agent_mode.store.forms import PersonaForm, content, content_hash, first_problem
 from agent_mode.store.persona_rows import Persona
 from agent_mode.store.tables import persona_version as table
 
@@ -77,9 +77,8 @@ class Version:
         try:
             return PersonaForm.model_validate({**self.content, "key": self.persona_key})
         except ValidationError as error:
-            [(path, text), *_] = problems(error)
             raise StoreError(
-                f"Version {self.label} of {self.persona_key} cannot be used any more: {path}: {text}.",
+                f"Version {self.label} of {self.persona_key} cannot be used any more: {first_problem(error)}.",
                 code="version_refused",
                 status=409,
                 hint="Take what you need from its text, and save it as a new version.",

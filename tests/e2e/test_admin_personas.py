@@ -92,7 +92,7 @@ def test_a_persona_is_edited_compared_and_rolled_back(
 
     main.get_by_label("Name").fill("")
     main.get_by_role("button", name="Save").click()
-    expect(main.get_by_text("String should have at least 1 character").first).to_be_visible()
+    expect(main.get_by_text("This must not be empty").first).to_be_visible()
     records = window.open("/records?q=tailor")
     expect(records.get_by_text("rolled back persona")).to_be_visible()
 

@@ -171,7 +171,7 @@ def test_a_setting_that_cannot_work_is_named(
     ran = command("backup")
 
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err.lower().startswith(f"setting {name.lower().removeprefix('agent_mode_')}: ")
+    assert ran.err.startswith(f"Setting {name}: This must be ")
     assert "docs/settings.md" in ran.err
 
 

@@ -147,7 +147,7 @@ def test_a_fault_as_json() -> None:
     assert (report["code"], report["field"], caught.value.status) == ("invalid_definition", "id", 422)
     assert [set(problem) for problem in report["problems"]] == [{"field", "message", "hint"}] * 5
     assert report["problems"][1]["field"] == "tags.0"
-    assert report["message"].startswith("The agent cannot be used: id: Must be 2 to 64 characters")
+    assert report["message"].startswith("The agent cannot be used: id: This must be 2 to 64 characters")
     assert "(and 2 more)." in report["message"]
 
 

@@ -6,7 +6,7 @@ A route that writes takes `writer: Writing`, and has it record what it did once 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 from agent_mode.admin.api.errors import FormError
 from agent_mode.admin.backend import Backend
 from agent_mode.chat.runtime import Runtime
+from agent_mode.complaints import complaints
 from agent_mode.errors import Problem, RequestError
 
 AUTHOR_HEADER = "X-Agent-Mode-Author"
@@ -121,8 +122,11 @@ def read(model: type[Model], body: Any) -> Model:
         return model.model_validate(as_object(body))
     except ValidationError as error:
         # Not chained: the input may hold a secret.
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    raise FormError("The request cannot be used", problems=[_problem(model, entry) for entry in found])
+        found = error.errors(include_url=False, include_input=False)
+    hints = {name: f"{field.description}." for name, field in model.model_fields.items() if field.description}
+    told = complaints(found, known=model.model_fields, hints=hints)
+    problems = [Problem(entry.field or "body", f"{entry.message}.", entry.hint) for entry in told]
+    raise FormError("The request cannot be used", problems=problems)
 
 
 def as_object(body: Any) -> dict[str, Any]:
@@ -147,15 +151,6 @@ def writable(body: Any, read_only: Collection[str]) -> dict[str, Any]:
         FormError: it is no JSON object.
     """
     return {name: value for name, value in as_object(body).items() if name not in read_only}
-
-
-def _problem(model: type[BaseModel], entry: Mapping[str, Any]) -> Problem:
-    path = ".".join(str(part) for part in entry["loc"]) or "body"
-    if entry["type"] == "extra_forbidden":
-        return Problem(path, "This field is not known.", f"Known: {', '.join(model.model_fields)}.")
-    if entry["type"] == "missing":
-        return Problem(path, "This field is missing.")
-    return Problem(path, f"{str(entry['msg']).removeprefix('Value error, ')}.")
 
 
 def number_of(version: Any, field: str = "version") -> int:
