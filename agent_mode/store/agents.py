@@ -146,7 +146,8 @@ class AgentStore:
             expected: number of the newest version that the author has seen; None: overwrite any.
 
         Raises:
-            StoreError: code `agent_not_found`, or `stale_version`: somebody else was faster.
+            StoreError: code `agent_not_found`, or `stale_version`: somebody else was faster, or
+                `unknown_version`: there is none of that number yet.
         """
         return await self._change(form.id, lambda _: content(form), Note(author, message), expected)
 
@@ -247,7 +248,7 @@ class AgentStore:
         async with self._db.begin() as connection:
             known = await self._known(connection, agent_id)
             if expected is not None and expected != known.version:
-                raise await versions.stale(connection, agent_id)
+                raise await versions.stale(connection, agent_id, expected)
             return await self._put(connection, agent_id, change(known), known, note)
 
     async def _put(

@@ -90,6 +90,22 @@ def label_of(number: int) -> str:
     return f"1.0.{number - 1}"
 
 
+def named(number: int) -> str:
+    """A version by both of its names, since whoever asked for it may have used either."""
+    return f"{label_of(number)} (number {number})"
+
+
+def ahead(name: str, number: int, newest: int) -> StoreError:
+    """The error for who says to have seen a version that does not exist yet."""
+    return StoreError(
+        f"There is no version {named(number)} of {one_line(name, 64)!r} yet.",
+        code="unknown_version",
+        status=422,
+        hint=f"Send the version that you have read. The newest is {named(newest)}.",
+        field="version",
+    )
+
+
 async def record(
     connection: AsyncConnection, keep: Keep, before: Persona | None, after: PersonaForm | Persona, note: Note
 ) -> None:
@@ -149,15 +165,18 @@ async def find(connection: AsyncConnection, key: str, label: str) -> Version:
         StoreError: code `unknown_version`.
     """
     mine = table.c.persona_key == key
+    shown = repr(one_line(label, 20))
     if match := _LABEL.fullmatch(label.strip()):
-        query = select(table).where(mine, table.c.number == int(match[1]) + 1)
+        number = int(match[1]) + 1
+        shown = named(number)
+        query = select(table).where(mine, table.c.number == number)
         row = (await connection.execute(query)).one_or_none()
         if row is not None:
             return Version(**row._mapping)
     query = select(func.min(table.c.number), func.max(table.c.number)).where(mine)
     oldest, newest = (await connection.execute(query)).one()
     raise StoreError(
-        f"There is no version {one_line(label, 20)!r} of {one_line(key, 40)!r}.",
+        f"There is no version {shown} of {one_line(key, 40)!r}.",
         code="unknown_version",
         status=404,
         hint=f"There are {label_of(oldest)} to {label_of(newest)}." if newest else "It has no versions.",
@@ -168,13 +187,15 @@ async def expect(connection: AsyncConnection, key: str, known: Persona | None, e
     """Check that the newest version of the persona has this number; 0: that there is no such persona.
 
     Raises:
-        StoreError: code `stale_version`.
+        StoreError: code `stale_version`, or `unknown_version` if there is none of that number yet.
     """
     query = select(table.c.number, table.c.author).where(table.c.persona_key == key)
     row = (await connection.execute(query.order_by(table.c.number.desc()).limit(1))).one_or_none()
     number, author = (0, "") if row is None or known is None else row
     if number == expected:
         return
+    if known is not None and 0 < number < expected:
+        raise ahead(key, expected, number)
     if known is None:
         text = f"{key} was deleted meanwhile."
     elif not expected:

@@ -252,6 +252,9 @@ def test_versions_that_cannot_be(api: Rest) -> None:
         told = refusal(
             api.call("POST", "agents/versioned/rollback", {"version": version}), 422, "invalid_request"
         )
+    told = refusal(api.call("PUT", "agents/versioned", {**made, "version": "9.9.9"}), 422, "invalid_request")
+    assert "“9.9.9” is no version." in told["message"]
+    refusal(api.call("PUT", "agents/versioned", {**made, "version": 7}), 422, "unknown_version")
     refusal(api.call("POST", "agents/versioned/rollback", {"version": 9}), 404, "unknown_version")
     refusal(api.call("POST", "agents/nobody/rollback", {"version": 1}), 404, "unknown_version")
     told = refusal(api.call("GET", "agents/versioned/versions/diff?from=x"), 422, "invalid_request")

@@ -258,6 +258,13 @@ async def test_a_stale_update_names_who_was_faster(store: AgentStore) -> None:
     assert (await store.update(form(description="Ada's"), "Ada", expected=2)).version == 3
 
 
+async def test_a_version_to_come_is_unknown_and_not_stale(store: AgentStore) -> None:
+    await store.create(form(), "Ada")
+    with pytest.raises(StoreError, match=r"no version 1\.0\.6 \(number 7\) of 'weather' yet") as caught:
+        await store.update(form(description="Ada's"), "Ada", expected=7)
+    assert (caught.value.code, caught.value.status) == ("unknown_version", 422)
+
+
 async def test_of_concurrent_updates_exactly_one_wins(store: AgentStore) -> None:
     await store.create(form(), "Ada")
     calls = [store.update(form(description=f"{n}"), f"user {n}", expected=1) for n in range(8)]

@@ -18,6 +18,7 @@ from agent_mode.admin.backend import Backend
 from agent_mode.chat.runtime import Runtime
 from agent_mode.complaints import complaints
 from agent_mode.errors import Problem, RequestError
+from agent_mode.store.versions import one_line
 
 AUTHOR_HEADER = "X-Agent-Mode-Author"
 AUTHOR = "api"
@@ -153,20 +154,22 @@ def writable(body: Any, read_only: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in as_object(body).items() if name not in read_only}
 
 
-def number_of(version: Any, field: str = "version") -> int:
+def number_of(sent: Any, field: str = "version") -> int:
     """The number of a version that is given as its number (3) or as its label ("1.0.2").
 
     Raises:
         FormError: it is neither.
     """
-    if isinstance(version, str):
-        text = version.strip().removeprefix("v")
+    version = sent
+    if isinstance(sent, str):
+        text = sent.strip().removeprefix("v")
         base, _, last = text.rpartition(".")
         if last.isascii() and last.isdecimal() and len(last) < 10 and base in ("", "1.0"):
             version = int(last) + (1 if base else 0)
     if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= 2**31 - 1:
         hint = "Send the number or the label of a version, as the list of versions shows them."
-        problem = Problem(field, "This is no version.", hint)
+        shown = sent if isinstance(sent, str) else json.dumps(sent)
+        problem = Problem(field, f"“{one_line(shown, 40)}” is no version.", hint)
         raise FormError("The request cannot be used", problems=[problem])
     return version
 
