@@ -1,4 +1,4 @@
-"""What is wrong with an input, in our own words: the one place that knows those of pydantic. Pure functions."""
+"""What is wrong with an input, in our own words: the one home of what pydantic says. Pure functions."""
 
 from __future__ import annotations
 

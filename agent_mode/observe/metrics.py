@@ -142,9 +142,7 @@ class Metrics:
         """
         self.errors.add(error.code)
         run_id = error.where.get("run_id")
-        self.mishaps.append(
-            Mishap(datetime.now(UTC), where, error.code, error.message, error.hint, run_id)
-        )
+        self.mishaps.append(Mishap(datetime.now(UTC), where, error.code, error.message, error.hint, run_id))
 
     def run(self, agent_type: str, outcome: str) -> None:
         """A run of an agent has ended, or waits for its tools."""

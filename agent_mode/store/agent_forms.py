@@ -151,4 +151,3 @@ def content_hash(source: object) -> str:
 def searched(agent_id: str, values: Mapping[str, Any]) -> str:
     """What a search looks through. Folded here, because databases fold only the letters of English."""
     return "\n".join((agent_id, values["name"], values["description"])).casefold()
-

@@ -66,7 +66,8 @@ def form_of(entry: Mapping[str, Any]) -> PersonaForm:
         )
     except ValidationError as error:
         raise StoreError(
-            f"The backup cannot be restored: its persona {entry['key']} is not valid: {first_problem(error)}.",
+            f"The backup cannot be restored: its persona {entry['key']} is not valid: "
+            f"{first_problem(error)}.",
             code="backup_refused",
             status=409,
             hint="Nothing was changed. Restore another backup.",

@@ -78,7 +78,8 @@ class Version:
             return PersonaForm.model_validate({**self.content, "key": self.persona_key})
         except ValidationError as error:
             raise StoreError(
-                f"Version {self.label} of {self.persona_key} cannot be used any more: {first_problem(error)}.",
+                f"Version {self.label} of {self.persona_key} cannot be used any more: "
+                f"{first_problem(error)}.",
                 code="version_refused",
                 status=409,
                 hint="Take what you need from its text, and save it as a new version.",

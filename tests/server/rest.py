@@ -75,6 +75,9 @@ def refusal(reply: requests.Response, status: int, code: str) -> Json:
     assert (reply.status_code, reply.headers["content-type"]) == (status, "application/json"), reply.text
     told = reply.json()
     assert set(told) >= SHAPE, told
+    # Whatever a library said about it is said in our words.
+    assert not any(words in reply.text for words in ("Input should", "should match", "Field required")), told
+    assert all(problem["hint"] for problem in told.get("problems") or ()), told
     assert told["code"] == code, told
     assert told["message"], told
     return told
