@@ -10,7 +10,7 @@ import sys
 from pydantic import ValidationError
 
 from agent_mode import __version__, cli
-from agent_mode.complaints import complaints
+from agent_mode.complaints import Complaint, complaints
 from agent_mode.errors import AgentModeError
 from agent_mode.observe import logs
 from agent_mode.server import bundle, doctor
@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(bundle.run(chosen)))
             return 0
         settings = get_settings()
+        if wrong := settings.misfits():
+            return _refused(wrong)
         if chosen.command == "serve":
             _serve(settings)
         else:
@@ -65,16 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if good else 1
             print("\n".join(asyncio.run(cli.run(chosen, settings))))
     except ValidationError as error:
-        for problem in complaints(error.errors()):
-            text = f"Setting {variable_of(problem.field)}: {problem.message}. {problem.hint}"
-            print(text.rstrip(), file=sys.stderr)
-        print("docs/settings.md lists the settings and their values.", file=sys.stderr)
-        return 2
+        return _refused(complaints(error.errors()))
     except AgentModeError as error:
         what = _VERBS.get(chosen.command, chosen.command)
         print(f"Cannot {what}: {error.message}\n  {error.hint}", file=sys.stderr)
         return 2
     return 0
+
+
+def _refused(wrong: list[Complaint]) -> int:
+    """Says which settings cannot be used."""
+    for problem in wrong:
+        text = f"Setting {variable_of(problem.field)}: {problem.message}. {problem.hint}"
+        print(text.rstrip(), file=sys.stderr)
+    print("docs/settings.md lists the settings and their values.", file=sys.stderr)
+    return 2
 
 
 def _serve(settings: Settings) -> None:

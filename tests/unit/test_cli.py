@@ -161,7 +161,13 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("AGENT_MODE_MAX_BODY_MB", "many"), ("AGENT_MODE_LAYER", "maybe"), ("PORT", "x")]
+    ("name", "value"),
+    [
+        ("AGENT_MODE_MAX_BODY_MB", "many"),
+        ("AGENT_MODE_LAYER", "maybe"),
+        ("PORT", "x"),
+        ("OPENWEBUI_URL", "foo"),
+    ],
 )
 def test_a_setting_that_cannot_work_is_named(
     command: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str
