@@ -16,7 +16,7 @@ from agent_mode.agents.types import get_type
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import AgentModeError, ConfigurationError, DefinitionError, Problem
 from agent_mode.llm import connection as connections
-from agent_mode.store.agents import Agent, AgentForm
+from agent_mode.store.agents import Agent, AgentForm, content
 
 _PROVIDER_SECONDS = 5.0
 """How long the provider may take to list its models."""
@@ -89,13 +89,22 @@ def _meant(values: Mapping[str, Any], known: Agent | None) -> dict[str, Any]:
     return {**meant, "valves": stored.unmasked(kind, valves, known.valves if known else {})}
 
 
-async def oddities(backend: Backend, form: AgentForm, parts: Parts) -> list[Problem]:
-    """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow."""
+async def oddities(
+    backend: Backend, form: AgentForm, parts: Parts, *, ask_provider: bool = True
+) -> list[Problem]:
+    """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow.
+
+    Args:
+        backend: the server.
+        form: the agent.
+        parts: what it says.
+        ask_provider: whether to ask the model provider for its models, which may take seconds.
+    """
     runtime = backend.runtime
     found: list[Problem] = []
     persona = getattr(parts.definition, "persona", None)
     if persona and runtime.personas.get(persona) is None:
-        hint = "GET /api/v1/personas/ lists them; a disabled one does not count."
+        hint = "The list of personas shows those that there are; a disabled one does not count."
         found.append(Problem("definition.persona", f"There is no persona “{persona}”.", hint))
     if runtime.personas.get(form.id) is not None:
         found.append(
@@ -105,14 +114,49 @@ async def oddities(backend: Backend, form: AgentForm, parts: Parts) -> list[Prob
     if form.agent_type == "llamaindex_workflow" and find_spec("llama_index") is None:
         hint = "Install llama-index-core and llama-index-llms-openai."
         found.append(Problem("agent_type", "LlamaIndex is not installed on this server.", hint))
-    return found + await _unknown_models(runtime, parts)
+    found += _odd_patterns(parts)
+    return found + (await _unknown_models(runtime, parts) if ask_provider else [])
+
+
+async def oddities_of(backend: Backend, record: Agent) -> list[Problem]:
+    """As `oddities` of an agent that is stored, without asking anybody else."""
+    values = content(record)
+    allowed = backend.runtime.settings.allow_custom_python
+    parts, _ = await asyncio.to_thread(stored.read, values, allow_code=allowed, strict=False)
+    if parts is None:
+        return []  # what is wrong with it is told elsewhere
+    form = AgentForm.model_construct(id=record.id, **values)
+    return await oddities(backend, form, parts, ask_provider=False)
+
+
+def _odd_patterns(parts: Parts) -> list[Problem]:
+    """Patterns of tools that fit nothing, since a bracket in them is left open."""
+    named = {
+        "valves.allowed_tools": (parts.valves.allowed_tools or "").split(","),
+        "definition.tools": getattr(parts.definition, "tools", None) or [],
+        **{
+            f"definition.agents.{number}.tools": agent.tools or []
+            for number, agent in enumerate(getattr(parts.definition, "agents", ()))
+        },
+    }
+    hint = "Use * for any characters, and [0-9] for one of a range."
+    return [
+        Problem(path, f"“{pattern.strip()}” is no pattern: its [ is never closed.", hint)
+        for path, patterns in named.items()
+        for pattern in patterns
+        if "[" in pattern and "]" not in pattern.partition("[")[2]
+    ]
 
 
 def _unknown_agents(runtime: Runtime, form: AgentForm, parts: Parts) -> list[Problem]:
     words = [word.strip().lower() for word in (parts.valves.allowed_agents or "").split(",") if word.strip()]
     known = [spec.id for spec in runtime.directory.matching("*") if spec.id != form.id]
     return [
-        Problem("valves.allowed_agents", f"No other agent fits “{word}”.", "GET /api/v1/agents/ lists them.")
+        Problem(
+            "valves.allowed_agents",
+            f"No other agent fits “{word}”.",
+            "The list of agents shows those that there are; a disabled one does not count.",
+        )
         for word in words
         if not any(fnmatchcase(agent_id, word) for agent_id in known)
     ]

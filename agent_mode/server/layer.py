@@ -70,11 +70,13 @@ class Layer:
         openwebui: Callable[[], OpenWebUIClient | None] = lambda: None,
         api: Callable[[], upstream.AsgiApp] | None = None,
         admin: upstream.AsgiApp | None = None,
+        temporary_store: Callable[[], bool] = lambda: False,
         gauges: Callable[[], Mapping[str, float]] = dict,
         record: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
         self.app = app
         self._is_ready = ready
+        self._has_temporary_store = temporary_store
         self._page = page
         self._openwebui = openwebui
         self._api = api
@@ -268,7 +270,9 @@ class Layer:
 
     async def _ready(self, send: Send) -> None:
         ready = self._is_ready()
-        await send_json(send, 200 if ready else 503, {"status": ready})
+        # Chats are answered all the same, so that a probe must not take the server away.
+        more = {"temporary_store": True} if self._has_temporary_store() else {}
+        await send_json(send, 200 if ready else 503, {"status": ready, **more})
 
     async def _metrics(self, send: Send) -> None:
         """The figures for Prometheus."""

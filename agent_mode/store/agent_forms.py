@@ -46,11 +46,11 @@ _HINTS = {
     "name": "Write what people shall see in the list of models, in 1 to 200 characters.",
     "description": "Say in at most 4000 characters what it is good for.",
     "agent_type": "Write the name of an agent type, such as persona.",
-    "definition": "Send a JSON object of at most 1 MiB, with the fields of the agent type.",
-    "valves": "Send a JSON object with the valves of the agent type.",
-    "enabled": "Send true or false.",
-    "access": "Send openwebui (whom Open WebUI lets) or everyone (all users).",
-    "tags": "Send a list of at most 20 words of at most 50 characters each.",
+    "definition": "Write a JSON object of at most 1 MiB, with the fields of the agent type.",
+    "valves": "Write a JSON object with the valves of the agent type.",
+    "enabled": "Write true or false.",
+    "access": "Write openwebui (whom Open WebUI lets) or everyone (all users).",
+    "tags": "Write a list of at most 20 words of at most 50 characters each.",
 }
 
 

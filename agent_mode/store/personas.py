@@ -148,7 +148,7 @@ class PersonaStore:
         """
         if not self.keep.versioning:
             await self._prepare(f"before changing {form.key}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.find(connection, form.key)
             if expected is not None:
@@ -165,7 +165,7 @@ class PersonaStore:
         """Save many as `save` does, all or none; of two with the same key the last counts."""
         done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
         await self._prepare(f"before importing {counted(len(forms), 'persona')}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
             for form in {form.key: form for form in forms}.values():
@@ -183,7 +183,7 @@ class PersonaStore:
         if _is_gone(await self.get(key)):
             return
         await self._prepare(f"before deleting {key}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.find(connection, key)
             if known is None or _is_gone(known):
@@ -260,7 +260,7 @@ class PersonaStore:
         old = await self.version(key, label)
         form = old.form()
         await self._prepare(f"before rolling {key} back to {old.label}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.find(connection, key)
             if known is not None and known.content_hash == content_hash(form):
@@ -280,7 +280,7 @@ class PersonaStore:
             StoreError: code `backup_refused`.
         """
         await self._prepare("before restoring a backup")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
             todo = plan(known.values(), saved)

@@ -239,6 +239,20 @@ def test_changes_of_different_fields_at_once_are_all_kept(api: Rest) -> None:
     assert now["version"] == 5
 
 
+def test_what_an_agent_names_and_is_not_here_is_told_when_it_is_saved(api: Rest) -> None:
+    odd = {
+        "definition": {"persona": "nobody-here"},
+        "valves": {"allowed_agents": "ghost", "allowed_tools": "[bad(, good_*"},
+    }
+    told = {"definition.persona", "valves.allowed_agents", "valves.allowed_tools"}
+    checked = api.post("agents/validate", agent("dreamer", **odd))
+    made = api.create("dreamer", **odd)
+    for answer in (checked, made, api.get("agents/dreamer"), api.put("agents/dreamer", made)):
+        assert {warning["field"] for warning in answer["warnings"]} == told
+        assert all(warning["message"] and warning["hint"] for warning in answer["warnings"])
+    assert api.create("down-to-earth")["warnings"] == []
+
+
 def test_versions_that_cannot_be(api: Rest) -> None:
     made = api.create("versioned")
     del made["version"]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
+from agent_mode.admin.pages.components.hints import hint_of
 from agent_mode.errors import AgentModeError
 
 UNDO_SECONDS = 10
@@ -40,7 +41,7 @@ def failed(error: Exception) -> None:
     """Says what went wrong, and the cure."""
     if isinstance(error, AgentModeError):
         where = f"{error.field}: " if error.field else ""
-        text = f"{where}{error.message}\n{error.hint}".strip()
+        text = f"{where}{error.message}\n{hint_of(error)}".strip()
     else:
         text = f"{_INTERNAL}\n{_LOOK}"
     ui.notification(
