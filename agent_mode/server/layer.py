@@ -25,6 +25,7 @@ from agent_mode.server.callers import SignedIn
 from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
 from agent_mode.tools.openwebui import OpenWebUIClient
+from agent_mode.valves import Valves
 
 BROWSER_PATH = "/personas"
 """The persona browser as a page."""
@@ -195,6 +196,10 @@ class Layer:
         _check_for_upstream(values)
         send = self._recorded(send, "saved", "valves", pipeline_id)
         found = upstream.pipeline_of(pipeline_id)
+        if found is not None and isinstance(values, dict):
+            kept = _with_kept_addresses(found[0], values)
+            if kept != values:
+                values, raw = kept, json.dumps(kept).encode()
         if found is None or not isinstance(found[0], KeptPipeline) or not isinstance(values, dict):
             await self.app(scope, _replay(raw, receive), send)
             return
@@ -313,6 +318,12 @@ async def _refuse(
 
 def _is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}/")
+
+
+def _with_kept_addresses(pipeline: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """What Open WebUI's form sent, without addresses that are none; for pipelines of others as it came."""
+    now = getattr(pipeline, "valves", None)
+    return type(now).with_kept_addresses(values, now) if isinstance(now, Valves) else values
 
 
 def _has_model(body: Any) -> bool:

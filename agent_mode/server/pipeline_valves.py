@@ -179,7 +179,9 @@ def _check(model: type[BaseModel], values: dict[str, Any], form: ValveForm, pipe
     """
     problems: list[Problem] = []
     if issubclass(model, Valves):
-        problems = [Problem(name, reason) for name, reason in model.misfits(values).items()]
+        problems = [
+            Problem(name, reason, model.hint_for(name)) for name, reason in model.misfits(values).items()
+        ]
     if not problems:
         made, problems = _made(model, values)
         if made is not None and isinstance(made, Valves):

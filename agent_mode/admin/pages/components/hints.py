@@ -1,4 +1,4 @@
-"""What to do about an error, said to whoever looks at the page: the errors' own hints may speak to programs."""
+"""What to do about an error, said to people at the page: the errors' own hints may speak to programs."""
 
 from __future__ import annotations
 
