@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.errors import StoreError
@@ -118,14 +118,58 @@ async def record(
         return
     query = select(table.c.number, table.c.content_hash).where(table.c.persona_key == after.key)
     row = (await connection.execute(query.order_by(table.c.number.desc()).limit(1))).one_or_none()
-    number, newest = (0, "") if row is None else row
+    await _write(connection, keep, _due((0, "") if row is None else (row[0], row[1]), before, after, note))
+
+
+async def record_all(
+    connection: AsyncConnection,
+    keep: Keep,
+    changes: Iterable[tuple[Persona | None, PersonaForm]],
+    note: Note,
+) -> None:
+    """As `record` for many personas, each as it was before and as it is now, in a few statements."""
+    if not keep.versioning:
+        return
+    last = select(table.c.persona_key, func.max(table.c.number).label("number"))
+    last_ones = last.group_by(table.c.persona_key).subquery()
+    query = select(table.c.persona_key, table.c.number, table.c.content_hash).join(
+        last_ones,
+        (table.c.persona_key == last_ones.c.persona_key) & (table.c.number == last_ones.c.number),
+    )
+    there = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
+    due = [
+        row for before, after in changes for row in _due(there.get(after.key, (0, "")), before, after, note)
+    ]
+    await _write(connection, keep, due)
+
+
+def _due(
+    newest: tuple[int, str], before: Persona | None, after: PersonaForm | Persona, note: Note
+) -> list[dict[str, Any]]:
+    """The rows to write, given number and hash of the newest version; 0 without any."""
+    number, digest = newest
+    found: list[dict[str, Any]] = []
     for source, why in ((before, FIRST_SEEN), (after, note)):
-        if source is not None and content_hash(source) != newest:
-            number, newest = number + 1, content_hash(source)
-            await connection.execute(insert(table).values(_row(source, number, newest, why)))
-    if number > keep.history_limit:
-        old = (table.c.persona_key == after.key) & (table.c.number <= number - keep.history_limit)
-        await connection.execute(delete(table).where(old))
+        if source is not None and content_hash(source) != digest:
+            number, digest = number + 1, content_hash(source)
+            found.append(_row(source, number, digest, why))
+    return found
+
+
+async def _write(connection: AsyncConnection, keep: Keep, due: list[dict[str, Any]]) -> None:
+    """Writes versions, and forgets those that are too old."""
+    if not due:
+        return
+    await connection.execute(insert(table), due)
+    newest = {row["persona_key"]: row["number"] for row in due}
+    old = [
+        {"of_key": key, "up_to": number - keep.history_limit}
+        for key, number in newest.items()
+        if number > keep.history_limit
+    ]
+    if old:
+        mine = table.c.persona_key == bindparam("of_key")
+        await connection.execute(delete(table).where(mine, table.c.number <= bindparam("up_to")), old)
 
 
 def _row(source: PersonaForm | Persona, number: int, digest: str, note: Note) -> dict[str, Any]:

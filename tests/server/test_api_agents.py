@@ -479,7 +479,9 @@ def test_the_examples_of_the_documentation_work(api: Rest) -> None:
         for method, told in methods.items():
             assert told["summary"], path
             assert told["security"], path
-            assert (method in ("put", "post", "patch")) == ("requestBody" in told) or path.endswith(("stop", "reset")), path
+            assert (method in ("put", "post", "patch")) == ("requestBody" in told) or path.endswith(
+                ("stop", "reset")
+            ), path
     assert "agent" in json.dumps(document["paths"]["/api/v1/agents/"]["post"]["requestBody"])
 
 
