@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     bundle.add_command(commands)
     doctor.add_command(commands)
     cli.add_commands(commands)
-    chosen = parser.parse_args(arguments)
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:  # the command's own usage, which the parser of them all does not know
+        commands.choices[chosen.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     if chosen.command != "bundle":
         os.umask(0o077)  # valves hold keys, the database holds who talks to whom
     try:

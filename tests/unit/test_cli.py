@@ -216,8 +216,8 @@ def test_an_import_shows_first_what_it_would_do(command: Command, file: Path, tm
     ran = command("import", file).good()
 
     assert [line.split() for line in ran.lines[:-1]] == [
-        ["created", "helper", "helper"],
-        ["created", "second", "second"],
+        ["would", "be", "created", "helper", "helper"],
+        ["would", "be", "created", "second", "second"],
     ]
     assert ran.lines[-1] == DRY
     assert stored(command, tmp_path) == {}
@@ -266,7 +266,7 @@ def test_what_was_written_here_is_replaced_only_when_told(
     assert stored(command, tmp_path)["helper"]["prompt"] != "You are new."
 
     shown = command("import", file, "--overwrite").good()
-    assert shown.lines[0].startswith("updated    helper")
+    assert shown.lines[0].startswith("would be updated helper")
     assert shown.lines[-1] == DRY
     assert stored(command, tmp_path)["helper"]["prompt"] != "You are new."
 
@@ -650,3 +650,14 @@ def test_valves_that_cannot_be_read_are_the_defaults(
     command("backup").good()
 
     assert len(command("backup", "--list").good().lines) == 2  # before the import, and by hand
+
+
+def test_a_wrong_option_is_answered_with_the_usage_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["backup", "--lsit"])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert told.startswith("usage: python -m agent_mode backup ")
+    assert "unrecognized arguments: --lsit" in told
