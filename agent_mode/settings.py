@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """What to do with a persona whose instructions carry phrases such as "ignore previous"."""
     admin_page: Literal["on", "off"] = "on"
     """Whether `/admin` shows the Agents page."""
+    trusted_proxies: str | None = None
+    """Addresses or networks of reverse proxies, separated by commas, that are believed whom they ask for."""
     secret_key: str | None = Field(None, repr=False)
     """What the users' credentials are encrypted with; None: a key generated in `data_dir`."""
     allow_custom_python: bool = False
@@ -97,6 +99,10 @@ class Settings(BaseSettings):
     def webhook_targets(self) -> tuple[str, ...]:
         """The addresses of `webhook_urls`."""
         return _listed(self.webhook_urls)
+
+    def proxies(self) -> tuple[str, ...]:
+        """The entries of `trusted_proxies`."""
+        return _listed(self.trusted_proxies)
 
     def catalogue_sources(self) -> tuple[str, ...]:
         """The entries of `catalogue_urls`."""

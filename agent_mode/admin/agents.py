@@ -65,6 +65,16 @@ def editable(record: Agent) -> dict[str, Any]:
     return {**values, "valves": stored.masked(record.agent_type, values["valves"])}
 
 
+async def as_of(runtime: Runtime, record: Agent, number: int) -> Agent:
+    """The agent as it was in an older version, also if that is not kept any more."""
+    try:
+        old = (await runtime.agent_store.version(record.id, number)).content
+    except StoreError:
+        old = {}
+    names = {*content(record)} & old.keys()
+    return replace(record, **{name: old[name] for name in names}, version=number)
+
+
 async def create(backend: Backend, values: Any, author: str) -> Agent:
     """Saves a new agent. Enabled, it is a model at once; no chat is disturbed.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -17,7 +18,11 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import AgentModeError, ConfigurationError, DefinitionError, Problem
 from agent_mode.llm import connection as connections
 from agent_mode.store.agents import Agent, AgentForm, content
+from agent_mode.tools.specs import ToolSpec, allowed
+from agent_mode.valves import MASK
 
+_OPEN = re.compile(r"\[(?!!?\]?[^\]]*\])")
+"""A [ that opens no set."""
 _PROVIDER_SECONDS = 5.0
 """How long the provider may take to list its models."""
 
@@ -89,15 +94,49 @@ def _meant(values: Mapping[str, Any], known: Agent | None) -> dict[str, Any]:
     return {**meant, "valves": stored.unmasked(kind, valves, known.valves if known else {})}
 
 
+def without_secrets(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A draft as it may be kept elsewhere: in place of a new secret stands what was there before. Pure.
+
+    Args:
+        values: the draft; may hold anything.
+        known: the agent that it changes, with masked secrets; empty: none.
+    """
+    valves = values.get("valves")
+    if not isinstance(valves, Mapping):
+        return dict(values)
+    try:
+        secrets = get_type(str(values.get("agent_type"))).valves.secrets()
+    except DefinitionError:
+        secrets = frozenset(valves)
+    fresh = {
+        name
+        for name in secrets & valves.keys()
+        if isinstance(valves[name], str) and not valves[name].strip().startswith(MASK)
+    }
+    before = known.get("valves") or {}
+    kept = {
+        name: before[name] if name in fresh else value
+        for name, value in valves.items()
+        if name not in fresh or name in before
+    }
+    return {**values, "valves": kept}
+
+
 async def oddities(
-    backend: Backend, form: AgentForm, parts: Parts, *, ask_provider: bool = True
+    backend: Backend,
+    form: AgentForm,
+    parts: Parts,
+    tools: Sequence[ToolSpec] | None = None,
+    *,
+    ask_provider: bool = True,
 ) -> list[Problem]:
     """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow.
 
     Args:
-        backend: the server.
+        backend: the running server.
         form: the agent.
-        parts: what it says.
+        parts: the same, each part as its model.
+        tools: those that there are; None: nobody knows.
         ask_provider: whether to ask the model provider for its models, which may take seconds.
     """
     runtime = backend.runtime
@@ -111,41 +150,44 @@ async def oddities(
             Problem("id", f"A persona is called “{form.id}” too.", f"!{form.id} calls the agent then.")
         )
     found += _unknown_agents(runtime, form, parts)
+    found += odd_patterns(parts, tools)
     if form.agent_type == "llamaindex_workflow" and find_spec("llama_index") is None:
         hint = "Install llama-index-core and llama-index-llms-openai."
         found.append(Problem("agent_type", "LlamaIndex is not installed on this server.", hint))
-    found += _odd_patterns(parts)
     return found + (await _unknown_models(runtime, parts) if ask_provider else [])
 
 
 async def oddities_of(backend: Backend, record: Agent) -> list[Problem]:
     """As `oddities` of an agent that is stored, without asking anybody else."""
     values = content(record)
-    allowed = backend.runtime.settings.allow_custom_python
-    parts, _ = await asyncio.to_thread(stored.read, values, allow_code=allowed, strict=False)
+    code = backend.runtime.settings.allow_custom_python
+    parts, _ = await asyncio.to_thread(stored.read, values, allow_code=code, strict=False)
     if parts is None:
         return []  # what is wrong with it is told elsewhere
     form = AgentForm.model_construct(id=record.id, **values)
     return await oddities(backend, form, parts, ask_provider=False)
 
 
-def _odd_patterns(parts: Parts) -> list[Problem]:
-    """Patterns of tools that fit nothing, since a bracket in them is left open."""
-    named = {
+def odd_patterns(parts: Parts, tools: Sequence[ToolSpec] | None) -> list[Problem]:
+    """Names and patterns of tools that fit nothing. Pure."""
+    definition = parts.definition
+    named: dict[str, Sequence[str]] = {
+        "definition.tools": getattr(definition, "tools", None) or (),
         "valves.allowed_tools": (parts.valves.allowed_tools or "").split(","),
-        "definition.tools": getattr(parts.definition, "tools", None) or [],
-        **{
-            f"definition.agents.{number}.tools": agent.tools or []
-            for number, agent in enumerate(getattr(parts.definition, "agents", ()))
-        },
     }
-    hint = "Use * for any characters, and [0-9] for one of a range."
-    return [
-        Problem(path, f"“{pattern.strip()}” is no pattern: its [ is never closed.", hint)
-        for path, patterns in named.items()
-        for pattern in patterns
-        if "[" in pattern and "]" not in pattern.partition("[")[2]
-    ]
+    for number, agent in enumerate(getattr(definition, "agents", None) or ()):
+        named[f"definition.agents.{number}.tools"] = getattr(agent, "tools", None) or ()
+    found: list[Problem] = []
+    for path, patterns in named.items():
+        for pattern in (pattern.strip() for pattern in patterns if isinstance(pattern, str)):
+            wanted = pattern.lstrip("-!").strip()
+            if _OPEN.search(wanted):
+                hint = "Close it, as in [ab]*, or write [[] for the sign itself."
+                found.append(Problem(path, f"“{pattern}” has a [ without a ], and fits no tool.", hint))
+            elif wanted and tools and not allowed(tools, wanted):
+                hint = "It may be somebody else's; the admin's key of this server lists none that fits."
+                found.append(Problem(path, f"No tool of Open WebUI fits “{pattern}”.", hint))
+    return found
 
 
 def _unknown_agents(runtime: Runtime, form: AgentForm, parts: Parts) -> list[Problem]:

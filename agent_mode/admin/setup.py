@@ -19,7 +19,7 @@ from agent_mode.llm.client import OWN_PREFIX
 from agent_mode.llm.connection import Connection
 from agent_mode.settings import Settings
 from agent_mode.tools import probe
-from agent_mode.tools.probe import Answer
+from agent_mode.tools.probe import REACHED, Answer
 
 State = Literal["done", "open", "wrong"]
 """`open`: not done yet, which may be as it is meant; `wrong`: done, but it does not work."""
@@ -220,6 +220,31 @@ def check_connection(facts: Facts) -> Finding:
     return finding(step, "done", f"It asks {where}.")
 
 
+def check_passthrough(facts: Facts) -> Finding:
+    """Whether Open WebUI forwards whatever its users like to this server, with the connection's key.
+
+    It chooses the first connection, from 0.8 on also that of the model which the body names.
+    """
+    step = "passthrough"
+    if not facts.openwebui_url or not facts.openwebui_key:
+        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+    model = min(facts.offered, default=None) if facts.offered else _own_model(facts)
+    for body in (None, {"model": model}) if model else (None,):
+        answer = _ask(facts, "/openai/reached", body)
+        if answer.status == 200 and answer.data == REACHED:
+            cure = (
+                f"{_CONNECTIONS}: set this connection's Auth to Session. Or update Open WebUI to 0.10 or "
+                "later, and leave ENABLE_OPENAI_API_PASSTHROUGH off there."
+            )
+            text = "Open WebUI forwards any request of any user to this server, with the connection's key."
+            return finding(step, "wrong", text, cure)
+        if answer.status == 0 or answer.status >= 500:
+            return _unclear(step, answer)
+        if answer.status in (401, 403) and _ask(facts, "/openai/config").status != 200:
+            return _unclear(step, answer)  # the refusal is for our API key
+    return finding(step, "done", "Users' requests do not get past Open WebUI with the connection's key.")
+
+
 def check_models(facts: Facts) -> Finding:
     """Whether the models are listed in Open WebUI."""
     step = "models"
@@ -281,6 +306,7 @@ STEPS: dict[str, Check] = {
     "openwebui": check_openwebui,
     "key": check_key,
     "connection": check_connection,
+    "passthrough": check_passthrough,
     "models": check_models,
     "access": check_access,
     "tools": check_tools,
@@ -289,7 +315,7 @@ STEPS: dict[str, Check] = {
 
 _NEEDS = {
     "key": ("openwebui",),
-    **dict.fromkeys(("connection", "models", "access", "tools"), ("openwebui", "key")),
+    **dict.fromkeys(("connection", "passthrough", "models", "access", "tools"), ("openwebui", "key")),
 }
 """Which steps a step cannot do without."""
 
@@ -299,6 +325,7 @@ TITLES = {
     "openwebui": "Open WebUI answers",
     "key": "Its API key is an admin's",
     "connection": "Open WebUI is connected to this server",
+    "passthrough": "Users reach this server by its chats alone",
     "models": "The models are listed there",
     "access": "Users may use them",
     "tools": "Tools are found",
@@ -362,8 +389,14 @@ def finding(step: str, state: State, text: str, cure: str = "") -> Finding:
     return Finding(step, TITLES[step], state, text, cure)
 
 
-def _ask(facts: Facts, path: str) -> Answer:
-    return probe.get(f"{facts.openwebui_url}{path}", facts.openwebui_key)
+def _ask(facts: Facts, path: str, body: dict[str, Any] | None = None) -> Answer:
+    return probe.get(f"{facts.openwebui_url}{path}", facts.openwebui_key, body=body)
+
+
+def _own_model(facts: Facts) -> str | None:
+    """One of this server's models, as Open WebUI lists it."""
+    listed = _ids(_ask(facts, "/api/models").data) or []
+    return next((model for model in listed if model.startswith(OWN_PREFIX)), None)
 
 
 def _list_of(facts: Facts, step: str, path: str) -> list[Any] | Finding:
@@ -413,5 +446,8 @@ def _fault(config: Mapping[str, Any]) -> str:
     if config.get("prefix_id"):
         return "it has a Prefix ID, and with one no chat works."
     if config.get("model_ids"):
-        return "it has Model IDs, and with them personas lose their context. Leave them empty."
+        return (
+            "it has Model IDs, and with them Open WebUI tells nobody who asks: users count as strangers, "
+            "without their rights and settings, and personas lose their context. Empty them."
+        )
     return ""

@@ -291,7 +291,8 @@ def _folders(runtime: Runtime) -> tuple[Path, Path]:
     return runtime.settings.strategies_dir, runtime.settings.data_dir / "strategy-versions"
 
 
-def _mark(text: str) -> str:
+def mark_of(text: str) -> str:
+    """The `mark` of a text."""
     return sha256(text.encode(errors="replace")).hexdigest()
 
 
@@ -308,7 +309,7 @@ def _read(path: Path) -> Content | None:
             hint="Let the server's user read it.",
         ) from error
     text = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
-    return Content(text, _mark(text))
+    return Content(text, mark_of(text))
 
 
 def _save(
@@ -337,7 +338,7 @@ def _save(
     except OSError as error:
         raise _not_written(folder, error) from error
     _note(history, text, author, message)
-    return Content(text, _mark(text))
+    return Content(text, mark_of(text))
 
 
 def _stale(path: Path, name: str, versions: Sequence[Version], there: Content | None) -> StoreError:

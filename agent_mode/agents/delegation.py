@@ -16,6 +16,8 @@ from agent_mode.agents.work import Work
 from agent_mode.errors import AgentError, AgentModeError, LimitError
 from agent_mode.llm import connection as connections
 from agent_mode.llm.client import OWN_PREFIX
+from agent_mode.observe.redaction import said
+from agent_mode.prompts.guard import unclosable
 
 NAME = "call_agent"
 MAX_DEPTH = 3
@@ -152,7 +154,7 @@ async def perform(work: Work) -> None:
         error.within(agent=work.spec.id)
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
+        text = said(error)
         readable = f": {text}" if text else ""
         raise AgentError(
             f"{work.spec.name} failed with {type(error).__name__}{readable}.",
@@ -202,18 +204,20 @@ async def _reachable(work: Work, agent: str) -> AgentSpec:
 async def may_reach(services: Services, caller: Caller, spec: AgentSpec) -> bool:
     """Whether the user may reach an agent through another one.
 
-    Open WebUI is asked, with the service key or as the user. Where there is nobody to ask, only agents that
-    the admin opened to everyone can be reached.
+    Open WebUI is asked, with the service key or as the user; for a stranger, what everyone may use. Where
+    there is nobody to ask, only agents that the admin opened to everyone can be reached.
     """
     if caller.admin or spec.valves.access == "everyone":
         return True
-    if caller.id is not None:
+    if caller.id is not None or caller.stranger:
         allowed = await services.access.may_use(caller.id, spec.model_id)
-        if allowed is not None:
+        if allowed or (allowed is False and caller.id is not None):
             return allowed
     credential = await services.credential_of(caller)
     if credential is not None and services.openwebui.known:
         return await services.openwebui.may_use_with(credential, spec.model_id)
+    if caller.stranger and services.access.asks:
+        return False
     # Personas are offered to all where nobody can be asked, as they are by `!key`.
     return spec.agent_type == "persona" and spec.model_id.startswith(OWN_PREFIX)
 
@@ -233,7 +237,7 @@ def _messages(spec: AgentSpec, task: str, context: str | None) -> list[dict[str,
         messages.append({"role": "system", "content": spec.instructions})
     content = task
     if context:
-        quoted = context[:_MAX_TASK].replace("</context", "‹/context")
+        quoted = unclosable(context[:_MAX_TASK], "context")
         content = f"<context>\nFor information:\n{quoted}\n</context>\n\n{task}"
     messages.append({"role": "user", "content": content})
     return messages

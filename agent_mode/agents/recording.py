@@ -98,11 +98,12 @@ def trace_of(error: AgentModeError) -> str:
     return text if len(text) <= _TRACE_CHARS else text[-_TRACE_CHARS:]
 
 
-def run_id_of(chat_id: str | None, message_id: str | None) -> str:
-    """The id of a run: the same for every request that writes the same message, else a new one."""
+def run_id_of(chat_id: str | None, message_id: str | None, owner: str | None) -> str:
+    """The id of a run: the same for all requests that write the same message of an owner, else a new one."""
     if message_id is None:
         return secrets.token_hex(10)
-    return hashlib.sha256(f"{chat_id}/{message_id}".encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    text = f"{owner}/{chat_id}/{message_id}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
 def id_of(work: Work) -> str:

@@ -198,7 +198,7 @@ async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
     answers = _answers(messages)
     run_id = next((found for found in map(run_of, answers) if found), None)
     if run_id is None:
-        fresh = task.run_id or recording.run_id_of(task.chat_id, task.message_id)
+        fresh = task.run_id or recording.run_id_of(task.chat_id, task.message_id, task.caller.id)
         return _Past(fresh, answers, {}, None)
     try:
         record = await services.records.get(run_id)

@@ -44,12 +44,14 @@ class Caller:
         name: as Open WebUI says.
         admin: whether Open WebUI calls the user an admin.
         credential: the user's own session token or API key, if it came with the request.
+        stranger: whether nobody vouches for who it is; a script that uses our API is no stranger.
     """
 
     id: str | None = None
     name: str = ""
     admin: bool = False
     credential: str | None = field(default=None, repr=False)
+    stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from agent_mode.agents.definitions import CustomPythonDefinition, LlamaIndexDefi
 from agent_mode.complaints import complaints
 from agent_mode.errors import DefinitionError, Problem
 from agent_mode.observe.logs import get_logger
+from agent_mode.observe.redaction import said
 from agent_mode.sandbox.check import check
 from agent_mode.valves import AgentValves, CustomPythonValves
 
@@ -172,7 +173,9 @@ def _load_entry_points() -> None:
         try:
             loaded = entry.load()
         except Exception as error:  # noqa: BLE001  whatever a foreign package does, ours goes on
-            log.error("agent type left out", entry=entry.name, reason=f"{type(error).__name__}: {error}")
+            log.error(
+                "agent type left out", entry=entry.name, reason=f"{type(error).__name__}: {said(error)}"
+            )
             continue
         if isinstance(loaded, AgentType):
             register(loaded)

@@ -22,26 +22,26 @@ async def forbidden(runtime: Runtime, user: User, key: str) -> bool:
 
     Whom it keeps from a model must not reach it by `!key` either. Without a service key there is nobody to
     ask, and every offered persona is open to all; an agent only if its admin opened it to everyone, or Open
-    WebUI says so to the user's own credential.
+    WebUI says so to the user's own credential. Whom nobody vouches for may call what everyone may use.
     """
     if user.admin:
         return False
     spec = runtime.directory.pipeline(key)
     if spec is not None:
         return not await may_reach(runtime.services, caller_of(user), spec)
-    if user.id is None:
-        return False
-    return await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}") is False
+    allowed = await runtime.access.may_use(user.id, f"{OWN_PREFIX}{key}")
+    if user.id is None and runtime.access.asks:
+        return allowed is not True
+    return allowed is False
 
 
 async def open_to(runtime: Runtime, user: User, roster: Roster) -> Roster:
     """The roster without those that Open WebUI keeps from the user."""
     if user.admin:
         return roster
-    if user.id is not None:
-        agents = {spec.id: spec.model_id for spec in runtime.directory.pipelines()}
-        models = [agents.get(key, f"{OWN_PREFIX}{key}") for key in roster.by_key]
-        await runtime.access.learn(user.id, models)
+    agents = {spec.id: spec.model_id for spec in runtime.directory.pipelines()}
+    models = [agents.get(key, f"{OWN_PREFIX}{key}") for key in roster.by_key]
+    await runtime.access.learn(user.id, models)
     kept_from = await asyncio.gather(*(forbidden(runtime, user, key) for key in roster.by_key))
     entries = zip(roster.by_key.items(), kept_from, strict=True)
     return replace(roster, by_key={key: persona for (key, persona), kept in entries if not kept})
@@ -49,7 +49,7 @@ async def open_to(runtime: Runtime, user: User, roster: Roster) -> Roster:
 
 def caller_of(user: User) -> Caller:
     """On whose behalf an agent works."""
-    return Caller(user.id, user.name, user.admin, user.credential)
+    return Caller(user.id, user.name, user.admin, user.credential, stranger=user.id is None)
 
 
 def no_access(persona: Persona) -> str:

@@ -71,12 +71,9 @@ async def answer(
         connection_for(runtime, spec.valves), getattr(spec.definition, "model", None)
     )
     ready = scene.prepared(entry, model, previous=previous, switched=switched, messages=messages)
-    whole = recording.run_id_of(turn.context.chat_id, turn.context.message_id)
-    task = replace(
-        task_of(turn, without_cards(ready), words),
-        run_id=recording.child_id(whole, (str(number),)),
-        relay=False,
-    )
+    task = task_of(turn, without_cards(ready), words)
+    assert task.run_id is not None
+    task = replace(task, run_id=recording.child_id(task.run_id, (str(number),)), relay=False)
     async with aclosing(run_agent(spec, task, runtime.services)) as events:
         async for event in events:
             if isinstance(event, Failure):

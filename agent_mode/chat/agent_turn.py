@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from agent_mode.agents import recording
 from agent_mode.agents.engine import Event
 from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec, Task
@@ -59,4 +60,10 @@ def task_of(turn: Turn, messages: list[dict[str, Any]], text: str) -> Task:
         tools=tuple(tools) if isinstance(tools, list) else (),
         params={k: v for k, v in turn.params.items() if k not in ("tools", "tool_choice", "stream_options")},
         interactive=turn.context.interactive,
+        run_id=run_id_of(turn),
     )
+
+
+def run_id_of(turn: Turn) -> str:
+    """The id of the run that the turn is, or goes on with."""
+    return recording.run_id_of(turn.context.chat_id, turn.context.message_id, turn.user.owner)

@@ -14,7 +14,8 @@ from typing import Any
 from agent_mode.agents.engine import ToolCard
 
 _OPENING = '<details type="tool_calls"'
-_CARD = re.compile(r'\s*<details type="tool_calls"[^>]*>\n<summary>[^<]*</summary>\n</details>\s*')
+# Neither run holds a `<`, so text without an ending is looked at only up to the next beginning.
+_CARD = re.compile(r'<details type="tool_calls"[^<>]*+>\n<summary>[^<]*+</summary>\n</details>\s*+')
 
 
 def card(event: ToolCard) -> str:
@@ -39,11 +40,15 @@ def without_cards(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not any(_has_card(message) for message in messages):
         return messages
     return [
-        {**message, "content": _CARD.sub("\n\n", message["content"]).strip()}
-        if _has_card(message)
-        else message
+        {**message, "content": _without_cards(message["content"])} if _has_card(message) else message
         for message in messages
     ]
+
+
+def _without_cards(answer: str) -> str:
+    *before, last = _CARD.split(answer)
+    # Not a part of the pattern: a `\s*` in front would look at a long run of white space again and again.
+    return "\n\n".join([*(piece.rstrip() for piece in before), last]).strip()
 
 
 def _has_card(message: dict[str, Any]) -> bool:

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import TurnContext
+from agent_mode.prompts.spans import enclosed, skip_space, without
 from agent_mode.store.replies import Reply, Thread
 from agent_mode.tools.results import is_images_note
 
 Messages = list[dict[str, Any]]
 
 # What older versions of Open WebUI keep inside an answer; it is no part of the model's words.
-_FOLDED = re.compile(r'<details type="(?:reasoning|tool_calls|code_interpreter)".*?</details>\s*', re.DOTALL)
+_FOLDED = re.compile(r'<details type="(?:reasoning|tool_calls|code_interpreter)"')
 
 
 class Own(NamedTuple):
@@ -37,19 +38,22 @@ class Own(NamedTuple):
     replaced: int = 0
 
 
-async def own_history(runtime: Runtime, context: TurnContext, model: str, messages: Messages) -> Own:
+async def own_history(
+    runtime: Runtime, context: TurnContext, owner: str, model: str, messages: Messages
+) -> Own:
     """Notes that the model is about to answer, and gives it its own history in a chat of several models.
 
     Args:
         runtime: the running server.
         context: where the turn belongs.
+        owner: whose the chat is.
         model: the model that was picked at this place.
         messages: the branch that is shown.
     """
     replies, several = runtime.replies, (context.models or 0) > 1
     if context.chat_id is None or context.message_id is None or context.user_message_id is None:
         return Own(messages)
-    if not several and not replies.knows(context.parent_id):
+    if not several and not replies.knows(context.parent_id, owner):
         return Own(messages)
     place = context.place if several else 0
     if place is None:
@@ -64,11 +68,13 @@ async def own_history(runtime: Runtime, context: TurnContext, model: str, messag
             model=model,
             text=None,
             at=datetime.now(UTC),
+            owner=owner,
         )
     )
     if not several or context.parent_id is None:
         return Own(messages)
-    return own_branch(messages, await replies.thread(context.chat_id), context.parent_id, place, model)
+    thread = await replies.thread(context.chat_id, owner)
+    return own_branch(messages, thread, context.parent_id, place, model)
 
 
 def own_branch(messages: Messages, thread: Thread, parent_id: str | None, place: int, model: str) -> Own:
@@ -118,8 +124,8 @@ def _own(answers: list[Reply], shown: Reply, place: int, model: str) -> Reply | 
     return max(own, key=lambda reply: reply.at, default=None)
 
 
-async def note_outlet(runtime: Runtime, body: dict[str, Any]) -> None:
-    """Notes a finished answer from what Open WebUI calls an outlet with; nothing if it tells none."""
+async def note_outlet(runtime: Runtime, body: dict[str, Any], owner: str) -> None:
+    """Notes an owner's finished answer from what Open WebUI calls an outlet with, if it tells one."""
     message_id, messages = body.get("id"), body.get("messages")
     if not isinstance(message_id, str) or not isinstance(messages, list) or not messages:
         return
@@ -127,5 +133,14 @@ async def note_outlet(runtime: Runtime, body: dict[str, Any]) -> None:
     if not isinstance(last, dict) or last.get("role") != "assistant":
         return
     content = last.get("content")
-    if last.get("id") == message_id and isinstance(content, str):
-        await runtime.replies.said(message_id, _FOLDED.sub("", content).strip())
+    if last.get("id") != message_id or not isinstance(content, str):
+        return
+    # Any user may call the outlet with any text: most of all calls end here.
+    if await runtime.replies.expects(message_id, owner):
+        await runtime.replies.said(message_id, _unfolded(content), owner)
+
+
+def _unfolded(answer: str) -> str:
+    """An answer without what is folded into it."""
+    folded = enclosed(answer, _FOLDED, lambda _: "</details>")
+    return without(answer, [(opening.start(), skip_space(answer, end)) for opening, _, end in folded]).strip()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from agent_mode.chat.suggestion import without_tip
+from agent_mode.chat.code_spans import Code
 
 Kind = Literal["persona", "reset", "bind", "multi", "help", "list", "settings", "history", "rollback"]
 
@@ -25,23 +25,21 @@ RESET_WORDS = frozenset({"reset", "default", "normal"})
 SCAN_LIMIT = 20_000
 """Commands are looked for in so many first characters of a message; what follows is text. The limit keeps
 the worst message that a user can paste from costing more than milliseconds."""
+COMMAND_LIMIT = 50
+"""So many commands of a message count, those that are escaped or in code included; what follows is text."""
 
 SUGGESTION_CUTOFF = 0.72
 """How alike (0 to 1, difflib's ratio) an unknown word must be to a key to be taken for a typing error."""
 
-_CODE = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*(?:\n|\Z)"  # fenced block
-    r"(?:.*?^ {0,3}(?P=fence)[`~]*[ \t]*$|.*\Z)"
-    r"|^(?: {4}|\t)[^\n]*$"  # indented code
-    r"|(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)",  # inline code
-    re.MULTILINE | re.DOTALL,
-)
+_BLANKS = re.compile(r"[ \t]*")
 _AGENT_WORD = re.compile(
     r"(?:(?:list|help)?|(?:settings|history|rollback)(?:[^\S\n][^\n]*)?)[^\S\n]*(?=\n|\Z)", re.IGNORECASE
 )
 _BIND_WORD = re.compile(r"persona([1-9])", re.IGNORECASE)
-_KEY_WORD = re.compile(r"[ \t]*(?P<mark>[^\w\s]{0,3})(?P<key>[\w-]+)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*")
-_MODE_WORD = re.compile(r"(?P<mode>collab|debate)(?:[:,](?=\s|\Z)|(?=\s|\Z))[ \t]*", re.IGNORECASE)
+_WORD_ENDS = r"(?:[:,](?=\s|\Z)|(?=\s|\Z))"
+_KEY_WORD = re.compile(rf"[ \t]*(?P<mark>[^\w\s]{{0,3}})(?P<key>[\w-]{{1,64}}+){_WORD_ENDS}[ \t]*")
+_MODE_WORD = re.compile(rf"(?P<mode>collab|debate){_WORD_ENDS}[ \t]*", re.IGNORECASE)
+_OWN_WORDS = frozenset({"agent", "multi", *RESET_WORDS, *(f"persona{number}" for number in range(1, 10))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,15 @@ class Grammar:
         keys: the persona keys that may be called.
         prefix: what a command begins with; `!` unless the valve says otherwise.
         case_sensitive: whether `!Coder` differs from `!coder`.
+
+    One is made for each turn, so it also remembers what was read with it: a turn reads its transcript several
+    times.
     """
 
     keys: Set[str]
     prefix: str = "!"
     case_sensitive: bool = False
+    _read: dict[str, Parsed] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def lookup(self, word: str) -> str | None:
         """The persona key that the word names, or None."""
@@ -64,6 +66,20 @@ class Grammar:
             return word
         folded = word if self.case_sensitive else word.lower()
         return folded if folded in self.keys else None
+
+    def knows(self, word: str) -> bool:
+        """Whether the word can be a command, alone or with what follows it."""
+        if word in self.keys:
+            return True
+        folded = word if self.case_sensitive else word.lower()
+        return folded in self.keys or folded in _OWN_WORDS
+
+    def read(self, text: str) -> Parsed:
+        """What `parse` says of the text, which is parsed once."""
+        parsed = self._read.get(text)
+        if parsed is None:
+            parsed = self._read[text] = parse(text, self)
+        return parsed
 
     def folded(self, word: str) -> str:
         return word if self.case_sensitive else word.lower()
@@ -137,38 +153,36 @@ class _Hit(NamedTuple):
     slot: int = 0
 
 
+class _Tokens(NamedTuple):
+    """What finds the words behind a prefix: at the start of the text, of a line, and behind any white space.
+
+    `\n` in front instead of `^` lets the search jump from line to line.
+    """
+
+    first: re.Pattern[str]
+    of_line: re.Pattern[str]
+    anywhere: re.Pattern[str]
+
+
 @lru_cache(maxsize=32)
-def _token(prefix: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"(?P<escape>\\?){re.escape(prefix)}(?P<word>[^\W\d_][\w-]*)(?:[:,](?=\s|\Z)|(?=\s|\Z))"
-        r"(?P<space>[ \t]*)"
-    )
+def _tokens(prefix: str) -> _Tokens:
+    word = rf"(?P<escape>\\?){re.escape(prefix)}(?P<word>[^\W\d_][\w-]{{0,63}}+){_WORD_ENDS}"
+    return _Tokens(*(re.compile(before + word) for before in (r"\s*+", r"\n {0,3}", r"\s")))
 
 
-def _code_spans(text: str) -> list[tuple[int, int]]:
-    if not any(mark in text for mark in ("`", "~~~", "    ", "\t")):
-        return []
-    return [match.span() for match in _CODE.finditer(text)]
+def may_hold_commands(text: str, grammar: Grammar) -> bool:
+    """Whether a word behind the prefix begins the text or a line: without one, no command counts."""
+    if grammar.prefix not in text:
+        return False
+    first, of_line, _ = _tokens(grammar.prefix)
+    end = min(len(text), SCAN_LIMIT)
+    return (first.match(text, 0, end) or of_line.search(text, 0, end)) is not None
 
 
-def _candidates(text: str, grammar: Grammar) -> Iterator[tuple[re.Match[str], bool]]:
-    """Every token outside code that follows white space, with whether it begins a line."""
-    spans = iter(_code_spans(text[:SCAN_LIMIT]))
-    span = next(spans, None)
-    for match in _token(grammar.prefix).finditer(text, 0, SCAN_LIMIT):
-        start = match.start()
-        if match.end() == SCAN_LIMIT < len(text):
-            return  # the limit may have cut the word
-        while span and span[1] <= start:
-            span = next(spans, None)
-        if span and span[0] <= start:
-            continue
-        before = text[max(0, start - 4) : start]
-        indent = len(before) - len(before.rstrip(" "))
-        if indent == start or (indent < 4 and before[: len(before) - indent].endswith("\n")):
-            yield match, True
-        elif before[-1:].isspace():
-            yield match, False
+def _begins_line(text: str, at: int) -> bool:
+    before = text[max(0, at - 4) : at]
+    spaces = len(before) - len(before.rstrip(" "))
+    return spaces == at or (spaces < 4 and before[: len(before) - spaces].endswith("\n"))
 
 
 def parse(text: str, grammar: Grammar) -> Parsed:
@@ -181,34 +195,55 @@ def parse(text: str, grammar: Grammar) -> Parsed:
     """
     if grammar.prefix not in text:
         return Parsed(text)
+    tokens, code = _tokens(grammar.prefix), Code(text[:SCAN_LIMIT])
+    limit = min(len(text), SCAN_LIMIT)
     found: list[_Hit] = []
     escapes: list[int] = []
     unknown: str | None = None
-    begins = False
-    text_begins = len(text) - len(text.lstrip())
-    for match, at_line_start in _candidates(text, grammar):
-        first = match.start() == text_begins
-        if found and match.start() < found[-1].end:
-            continue  # inside what a command took
-        if not (at_line_start or begins):
-            continue
-        hit = _meaning(text, match, grammar)
-        if match["escape"]:
-            if hit:
-                escapes.append(match.start())
-            continue
-        if hit:
-            begins = begins or first
+    at = 0
+    first = tokens.first.match(text, 0, limit)
+    if first is not None and _begins_line(text, first.start("escape")) and not _is_cut(first, text):
+        if not code.holds(first.start("escape")):
+            hit = _meaning(text, first, grammar)
+            if hit is None:
+                unknown = None if first["escape"] else first["word"]
+            elif first["escape"]:
+                escapes.append(hit.start)
+            else:
+                found.append(hit)
+        at = first.end()
+    begins = bool(found)
+    known = len(found) + len(escapes)
+    for match in (tokens.anywhere if begins else tokens.of_line).finditer(text, at, limit):
+        start = match.start("escape")
+        if (found and start < found[-1].end) or not grammar.knows(match["word"]):
+            continue  # inside what a command took, or any word
+        known += 1
+        if known > COMMAND_LIMIT or _is_cut(match, text):
+            break
+        hit = None if code.holds(start) else _meaning(text, match, grammar)
+        if hit is not None and match["escape"]:
+            escapes.append(start)
+        elif hit is not None:
             found.append(hit)
-        elif first:
-            unknown = match["word"]
     if not found and not escapes:
         return Parsed(text, unknown=unknown)
     return _assemble(text, found, escapes, unknown, begins)
 
 
+def _is_cut(match: re.Match[str], text: str) -> bool:
+    """Whether the scan's limit may have cut the word."""
+    return match.end() == SCAN_LIMIT < len(text)
+
+
+def _skip_blanks(text: str, at: int) -> int:
+    blanks = _BLANKS.match(text, at)
+    return blanks.end() if blanks else at
+
+
 def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> _Hit | None:
-    word, start, end = grammar.folded(match["word"]), match.start(), match.end()
+    word, start = grammar.folded(match["word"]), match.start("escape")
+    end = _skip_blanks(text, match.end())
     if key := grammar.lookup(match["word"]):
         return _Hit("persona", key, start, end)
     if word in RESET_WORDS:
@@ -310,52 +345,6 @@ def with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
         part for part in content if not (isinstance(part, dict) and part.get("type") == "text")
     ]
     return {**message, "content": [{"type": "text", "text": text}, *parts] if text else parts}
-
-
-def strip_commands(
-    messages: list[dict[str, Any]], grammar: Grammar, *, last_is_clean: bool = False
-) -> list[dict[str, Any]]:
-    """The transcript as the LLM should see it: without commands and without what we ourselves answered.
-
-    A user message that was nothing but commands (`!agent list`, a lone `!coder`) goes, together with the
-    confirmation that followed it. The last user message always stays.
-
-    Args:
-        messages: the transcript.
-        grammar: which words are commands.
-        last_is_clean: whether the last user message holds no commands any more, whatever it looks like.
-    """
-    prefix = grammar.prefix
-    last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=-1)
-    kept: list[dict[str, Any]] = []
-    skip_answer = False
-    for index, message in enumerate(messages):
-        role = message.get("role")
-        if role == "user":
-            skip_answer = False
-            text = message_text(message)
-            if prefix in text and not (last_is_clean and index == last):
-                parsed = parse(text, grammar)
-                ours = parsed.commands and not parsed.text and not has_attachment(message)
-                if index != last and (ours or (parsed.unknown and suggest(parsed.unknown, grammar))):
-                    skip_answer = True
-                    continue
-                if parsed.text != text:
-                    message = with_text(message, parsed.text)  # noqa: PLW2901
-        elif role == "assistant":
-            if skip_answer:
-                continue
-            message = _own_part(message)  # noqa: PLW2901
-        kept.append(message)
-    return kept
-
-
-def _own_part(message: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what we wrote below it."""
-    content = message.get("content")
-    if not isinstance(content, str) or (words := without_tip(content)) == content:
-        return message
-    return {**message, "content": words}
 
 
 def has_attachment(message: dict[str, Any]) -> bool:

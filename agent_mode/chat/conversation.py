@@ -55,7 +55,7 @@ async def respond(
     failure: AgentModeError | None = None
     ended = False
     try:
-        told = overheard(runtime, turn.context, await _begin(runtime, turn, requested, valves, facts))
+        told = overheard(runtime, turn, await _begin(runtime, turn, requested, valves, facts))
         async with aclosing(told) as events:
             async for event in events:
                 if type(event) in _LAST:  # after these nobody needs to ask for more
@@ -258,7 +258,7 @@ def _remember(
         ui_since=scene.detection.ui_since,
         count=len(scene.turn.messages),
         voice=voice,
-        user_id=scene.turn.user.id,
+        user=scene.turn.user,
         in_charge=scene.detection.in_charge,
         reset=scene.said.resets,
         reason=reason,

@@ -17,12 +17,13 @@ from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
 from agent_mode.chat.access import forbidden, no_access, open_to
 from agent_mode.chat.announce import show_elsewhere, who_speaks
-from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text, strip_commands
+from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text
 from agent_mode.chat.notes import note
 from agent_mode.chat.reading import Reading, Request, read
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import PLAIN
 from agent_mode.chat.switching import plan_turn
+from agent_mode.chat.transcript import strip_commands
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.observe.metrics import metrics
@@ -125,7 +126,7 @@ class _Scene:
             ui_since=detection.ui_since,
             count=len(self.call.body["messages"]),
             voice=voice,
-            user_id=self.user.id,
+            user=self.user,
             in_charge=detection.in_charge,
             reset=self.found.said.resets,
         )
@@ -210,14 +211,16 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
         said = last_text(call.body["messages"])
         offered = scene.valves.models
         context = replace(
-            context_of(call.body, said, scene.model), prefix=found.grammar.prefix, offered=offered
+            context_of(call.body, said, scene.model, base_of(call.body)),
+            prefix=found.grammar.prefix,
+            offered=offered,
         )
         metadata = scene.metadata(found.roster.get(found.detection.current))
         return {
             **call.body,
             "model": CONSOLE,
             "metadata": metadata,
-            CONTEXT_KEY: pack(context, call.secret),
+            CONTEXT_KEY: pack(context, call.secret, user),
         }
     command = found.said.console
     if command is not None and command.kind in desk.KINDS:

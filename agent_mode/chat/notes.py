@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -30,7 +31,7 @@ def note(
     count: int,
     voice: str | None = None,
     reason: Why = "user_switch",
-    user_id: str | None = None,
+    user: User,
     in_charge: str | None = None,
     reset: bool = False,
 ) -> None:
@@ -46,7 +47,7 @@ def note(
         count: number of messages in the transcript.
         voice: who wrote the replies above, when this answer is only our own confirmation or list.
         reason: why the agent changed, if it did.
-        user_id: who asked.
+        user: who asked.
         in_charge: who answered for this model until now.
         reset: whether a persona was put aside rather than another one called.
     """
@@ -62,11 +63,12 @@ def note(
             ui_agent=ui_agent,
             voice=voice,
             at=now,
+            owner=user.owner,
         )
         runtime.sessions.remember(answer)
-    session = Session(context.chat_id, agent, ui_agent, ui_since, updated_at=now)
+    session = Session(context.chat_id, agent, ui_agent, ui_since, updated_at=now, owner=user.owner)
     switch = Switch(agent, name, now.isoformat(), count, reason)
-    runtime.spawn(_note_session(runtime.sessions, session, switch, user_id, in_charge, reset=reset))
+    runtime.spawn(_note_session(runtime.sessions, session, switch, user.id, in_charge, reset=reset))
 
 
 def keep_persona(runtime: Runtime, user: User, settings: UserSettings, said: Parsed) -> None:
@@ -93,7 +95,7 @@ async def _note_session(
     *,
     reset: bool,
 ) -> None:
-    known = await sessions.session(session.chat_id)
+    known = await sessions.session(session.chat_id, session.owner)
     history = known.agent_history if known else ()
     before = in_charge or session.ui_agent
     if known is None or in_charge != session.active_agent:
@@ -107,14 +109,4 @@ async def _note_session(
                 persona=agent, previous=before, chat_id=chat_id, user_id=user_id, reason=switch.reason
             )
         hooks.emit(event)
-    sessions.remember(
-        None,
-        Session(
-            session.chat_id,
-            session.active_agent,
-            session.ui_agent,
-            session.ui_since,
-            history,
-            session.updated_at,
-        ),
-    )
+    sessions.remember(None, replace(session, agent_history=history))

@@ -7,21 +7,20 @@ from contextlib import aclosing
 
 from agent_mode.agents.engine import Chunks, Completion, Event, Text
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext
+from agent_mode.chat.turn import Turn
 from agent_mode.llm.assembly import Assembly, chunks_of
 
 
-def overheard(
-    runtime: Runtime, context: TurnContext, told: AsyncGenerator[Event, None]
-) -> AsyncGenerator[Event, None]:
+def overheard(runtime: Runtime, turn: Turn, told: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
     """The events as they come. In a chat of several models what was said is noted, also if it was stopped."""
+    context = turn.context
     if (context.models or 0) < 2 or context.task or context.message_id is None:
         return told
-    return _noted(runtime, context.message_id, told)
+    return _noted(runtime, context.message_id, turn.user.owner, told)
 
 
 async def _noted(
-    runtime: Runtime, message_id: str, told: AsyncGenerator[Event, None]
+    runtime: Runtime, message_id: str, owner: str, told: AsyncGenerator[Event, None]
 ) -> AsyncGenerator[Event, None]:
     heard = Assembly()
     try:
@@ -31,7 +30,7 @@ async def _noted(
                 yield event
     finally:
         if heard.text:
-            runtime.spawn(runtime.replies.said(message_id, heard.text))
+            runtime.spawn(runtime.replies.said(message_id, heard.text, owner))
 
 
 def _hear(heard: Assembly, event: Event) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent_mode.chat.access import allowed_bindings, forbidden, refusal
 from agent_mode.chat.columns import Own, own_history
-from agent_mode.chat.commands import Grammar, Parsed, parse
+from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
@@ -88,8 +88,8 @@ async def read(
     theirs = await runtime.users.get(user.id)
     prefix = context.prefix or theirs.prefix or valves.keyword_prefix
     grammar = Grammar(roster.keys, prefix, valves.case_sensitive)
-    said = parse(request.text, grammar)
-    own = await own_history(runtime, context, asked, request.messages)
+    said = grammar.read(request.text)
+    own = await own_history(runtime, context, user.owner, asked, request.messages)
     refused = await refusal(runtime, user, said, roster, asked)
     if refused is None and gate is not None:
         refused = await gate(user, said)
@@ -98,7 +98,7 @@ async def read(
         own.messages,
         asked,
         grammar,
-        memory=await recall(runtime, context, asked, own),
+        memory=await recall(runtime, context, user.owner, asked, own),
         branch_known=context.branch_known,
         said=Parsed(said.text) if refused else said,
         bound=bound.get(context.place or 1),
@@ -112,28 +112,28 @@ async def read(
     return Reading(roster, grammar, said, own.messages, theirs, bound, detection, refused, took)
 
 
-async def recall(runtime: Runtime, context: TurnContext, asked: str, own: Own) -> Memory:
-    """What the store knows; asks the database only for what is not in memory."""
+async def recall(runtime: Runtime, context: TurnContext, owner: str, asked: str, own: Own) -> Memory:
+    """What the store knows of this owner's chat; asks the database only for what is not in memory."""
     sessions = runtime.sessions
     if context.chat_id is None:
         return Memory()
     if not context.branch_known:
-        return Memory(session=await sessions.session(context.chat_id))
+        return Memory(session=await sessions.session(context.chat_id, owner))
     if context.parent_id is None:
         return Memory()
     if own.last is not None:
-        mine = await sessions.answer(own.last.message_id)
+        mine = await sessions.answer(own.last.message_id, owner)
         if own.shown:
             return Memory(mine)  # the transcript holds its own words: as if it were alone
         # None noted: this model answered there as itself.
         mine = mine or replace(_PLAIN, agent=asked, ui_agent=asked)
-        return Memory(await sessions.answer(context.parent_id), mine)
-    parent = await sessions.answer(context.parent_id)
+        return Memory(await sessions.answer(context.parent_id, owner), mine)
+    parent = await sessions.answer(context.parent_id, owner)
     if parent is None and never_answered(own.messages):
-        return Memory(session=await sessions.session(context.chat_id))
+        return Memory(session=await sessions.session(context.chat_id, owner))
     sibling = None
     if parent is not None and parent.ui_agent != asked and parent.user_message_id:
-        sibling = await sessions.sibling(parent.user_message_id, asked)
+        sibling = await sessions.sibling(parent.user_message_id, asked, owner)
     return Memory(parent, sibling)
 
 

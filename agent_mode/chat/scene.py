@@ -8,11 +8,12 @@ from typing import Any
 
 from agent_mode.agents.engine import Job
 from agent_mode.agents.persona import identity
-from agent_mode.chat.commands import Grammar, Parsed, strip_commands
+from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.reading import Request, read
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, plan_turn
+from agent_mode.chat.transcript import strip_commands
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import ProviderError, RequestError
 from agent_mode.llm import connection as connections
@@ -172,11 +173,12 @@ class Scene:
 
     async def _model(self, persona: Persona | None) -> tuple[connections.Connection, str]:
         """Where the LLM is, and which model of it speaks as the persona."""
-        llm, via = self.runtime.llm, self.turn.context.via
+        llm, via, base = self.runtime.llm, self.turn.context.via, self.turn.context.base
         connection = connection_for(self.runtime, self.valves)
         if via is None:
             return connection, await llm.choose_model(connection, persona.model if persona else None)
-        if any(entry["id"] == via for entry in await llm.models(connection)):
+        # A workspace model may bear the id of a provider's model to which the user has no access.
+        if base is None and any(entry["id"] == via for entry in await llm.models(connection)):
             return connection, await llm.choose_model(connection, via)
         settings = self.runtime.settings
         if settings.openwebui_url and self.turn.user.credential:

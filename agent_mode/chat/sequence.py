@@ -24,6 +24,7 @@ from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.hooks import SequenceFinished, SequenceStarted, hooks
 from agent_mode.observe.logs import get_logger
+from agent_mode.prompts.guard import unclosable
 
 log = get_logger(__name__)
 
@@ -219,7 +220,7 @@ def _messages(scene: Scene, step: Step, told: list[Said]) -> list[dict[str, obje
     assert index is not None, "a sequence was read from a user message"
     quoted = "".join(
         f"<answer by={json.dumps(said.step.name, ensure_ascii=False)}>\n"
-        f"{said.text.strip().replace('</answer', '‹/answer').replace('</others', '‹/others')}\n</answer>\n\n"
+        f"{unclosable(said.text.strip(), 'answer', 'others')}\n</answer>\n\n"
         for said in told
         if said.text.strip()
     )

@@ -38,17 +38,23 @@ _FILLERS = frozenset(
     your
     """)
 )
-_TIP = re.compile(r"\s*> 💡 Tip: `[^`\n]{1,80}` knows more about this\.\s*\Z")
+_TIP_BEGINS = "> 💡 Tip: `"
+_TIP_ENDS = "` knows more about this."
+_KEY = re.compile(r"[^`\n]{1,80}")
 
 
 def tip(key: str, prefix: str) -> str:
     """The line that offers a persona."""
-    return f"\n\n> 💡 Tip: `{prefix}{key}` knows more about this."
+    return f"\n\n{_TIP_BEGINS}{prefix}{key}{_TIP_ENDS}"
 
 
 def without_tip(answer: str) -> str:
     """An answer without our line below it: the model did not say that."""
-    return _TIP.sub("", answer) if answer.rstrip().endswith("knows more about this.") else answer
+    said = answer.rstrip()
+    if not said.endswith(_TIP_ENDS):
+        return answer
+    words, begins, key = said.removesuffix(_TIP_ENDS).rpartition(_TIP_BEGINS)
+    return words.rstrip() if begins and _KEY.fullmatch(key) else answer
 
 
 def better_suited(question: str, personas: Iterable[Persona], current: str) -> Persona | None:

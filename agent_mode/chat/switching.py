@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agent_mode.chat.commands import (
-    Grammar,
-    Parsed,
-    has_attachment,
-    message_text,
-    parse,
-    strip_commands,
-)
+from agent_mode.chat.commands import Grammar, Parsed, has_attachment, message_text
+from agent_mode.chat.transcript import commands_in, strip_commands
 from agent_mode.prompts import reset
 from agent_mode.prompts.reset import Identity, SwitchPlan
 from agent_mode.prompts.strategies import Strategy
@@ -98,7 +92,7 @@ def detect_agent_switch(
     memory = memory or Memory()
     if said is None:
         users = [message for message in messages if message.get("role") == "user"]
-        said = parse(message_text(users[-1]), grammar) if users else Parsed("")
+        said = grammar.read(message_text(users[-1])) if users else Parsed("")
     answered = any(message.get("role") == "assistant" for message in _before_last_user(messages))
     by_record = branch_known and not (memory.parent is None and never_answered(messages))
     if by_record:
@@ -132,12 +126,8 @@ def bindings(messages: Sequence[dict[str, Any]], grammar: Grammar) -> dict[int, 
     Read from the transcript, so it is right on every branch. A later `!writer` or `!reset` ends it.
     """
     bound: dict[int, str] = {}
-    mark = grammar.prefix + "persona"
-    for message in messages:
-        text = message_text(message) if message.get("role") == "user" else ""
-        if grammar.prefix not in text or not (bound or mark in text.lower()):
-            continue
-        for command in parse(text, grammar).commands:
+    for parsed in commands_in(messages, grammar).values():
+        for command in parsed.commands:
             if command.kind == "bind" and command.key:
                 bound[command.slot] = command.key
             elif command.kind in ("persona", "reset"):
@@ -186,31 +176,35 @@ def _by_transcript(
     messages: Sequence[dict[str, Any]], requested: str, grammar: Grammar, session: Session | None
 ) -> tuple[str, str, Reason, int]:
     before = _before_last_user(messages)
-    earlier = [
-        (message, _is_answered(before[i + 1 :])) for i, message in enumerate(before) if _is_users(message)
-    ]
+    earlier = _answered(before)
     if session is not None and session.ui_agent != requested:
         return requested, session.active_agent, "active_agent_mismatch", len(earlier)
     since = session.ui_since if session is not None else 0
     sticky = voice = requested
-    for message, heard in earlier[since:]:
-        text = message_text(message)
-        parsed = parse(text, grammar) if grammar.prefix in text else Parsed(text)
+    said = commands_in(before, grammar)
+    for index, heard in earlier[since:]:
+        parsed = said.get(index, _NO_COMMAND)
         sticky = _obey(parsed, sticky, requested)
         # A lone command was answered by us, in nobody's voice.
-        if heard and (parsed.text or not parsed.commands or has_attachment(message)):
+        if heard and (parsed.text or not parsed.commands or has_attachment(before[index])):
             voice = sticky
     return sticky, voice, "history_detected", since
 
 
-def _is_users(message: dict[str, Any]) -> bool:
-    return message.get("role") == "user"
+_NO_COMMAND = Parsed("")
 
 
-def _is_answered(following: Sequence[dict[str, Any]]) -> bool:
-    """Whether somebody spoke before the user did again."""
-    speakers = (m.get("role") for m in following if m.get("role") in ("user", "assistant"))
-    return next(speakers, None) == "assistant"
+def _answered(messages: Sequence[dict[str, Any]]) -> list[tuple[int, bool]]:
+    """The index of each user message, and whether somebody spoke before the user did again."""
+    found: list[tuple[int, bool]] = []
+    follows: str | None = None
+    for index in range(len(messages) - 1, -1, -1):
+        role = messages[index].get("role")
+        if role == "user":
+            found.append((index, follows == "assistant"))
+        if role in ("user", "assistant"):
+            follows = role
+    return found[::-1]
 
 
 def _before_last_user(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from agent_mode.chat.commands import last_text, message_text
 from agent_mode.errors import RequestError
@@ -18,6 +20,8 @@ CONTEXT_KEY = "agent_mode"
 
 MAX_MESSAGES = 10_000
 MAX_ID = 256
+CONTEXT_SECONDS = 24 * 3600
+"""For how long a signed context is believed: a turn's tool calls carry it along, and may wait for people."""
 _SAID_LIMIT = 32_768
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -66,6 +70,7 @@ class TurnContext:
         task: name of a background task, such as `title_generation`.
         said: the user's own words, where something is put around them later (a knowledge template).
         via: the model that the user had picked, where the filter gave the turn to our console model.
+        base: the model that `via` is built on, if that is a workspace model.
         prefix: what a command begins with, where the filter read the message.
         offered: the filter's valve `models`.
         place: number of this model among those that answer side by side, from 1.
@@ -81,6 +86,7 @@ class TurnContext:
     task: str | None = None
     said: str | None = None
     via: str | None = None
+    base: str | None = None
     place: int | None = None
     models: int | None = None
     prefix: str | None = None
@@ -101,24 +107,32 @@ class User:
     """Who asks, as Open WebUI says.
 
     Attributes:
-        id: None for callers without a user.
+        id: None where nobody vouches for it.
         admin: whether Open WebUI calls the user an admin.
         name: as Open WebUI says.
         credential: the user's own session token or API key, if it came with the request.
+        claimed: the id that the request gives and nobody vouches for. It opens nothing.
     """
 
     id: str | None = None
     admin: bool = False
     name: str = ""
     credential: str | None = field(default=None, repr=False)
+    claimed: str | None = None
 
     @classmethod
     def of(cls, user: Any) -> User:
         """From Open WebUI's `{id, role, name, …}`."""
-        if not isinstance(user, dict) or not isinstance(user.get("id"), str):
+        user_id = _id(user.get("id")) if isinstance(user, dict) else None
+        if user_id is None:
             return cls()
         name = user.get("name")
-        return cls(user["id"], user.get("role") == "admin", name if isinstance(name, str) else "")
+        return cls(user_id, user.get("role") == "admin", name if isinstance(name, str) else "")
+
+    @property
+    def owner(self) -> str:
+        """Whose the records of the user's chats are; who merely claims an id has none of that id's."""
+        return self.id or f"?{self.claimed or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +145,7 @@ class Turn:
         stream: whether the caller wants chunks.
         params: what goes on to the provider (`temperature`, `tools`, …).
         context: where in Open WebUI the turn belongs.
-        user: who asks.
+        user: who asks; without an id where nobody vouches for it.
     """
 
     model: str
@@ -142,13 +156,25 @@ class Turn:
     user: User = User()
 
     @classmethod
-    def parse(cls, body: Any, headers: Mapping[str, str] | None = None, *, secret: str = "") -> Turn:
+    def parse(
+        cls,
+        body: Any,
+        headers: Mapping[str, str] | None = None,
+        *,
+        secret: str = "",
+        user: User | None = None,
+    ) -> Turn:
         """Validates a request body.
+
+        Any user of Open WebUI may write a `user` into a body, and Open WebUI does not always write over it.
+        So only who is vouched for counts: by `user`, by the inlet's signature, or by headers, which those
+        who have the connection key set.
 
         Args:
             body: the JSON of `POST /chat/completions`.
             headers: the request's headers, names in lower case.
             secret: what an inlet signed its context with.
+            user: who called with a credential that Open WebUI confirmed; None: with the connection key.
 
         Raises:
             RequestError: names the field that is wrong.
@@ -164,7 +190,13 @@ class Turn:
         if not isinstance(stream, bool):
             raise _bad("`stream` must be true or false.", "stream")
         messages = _messages(body.get("messages"))
-        context = unpack(body.get(CONTEXT_KEY), secret) or _from_headers(headers or {})
+        headers = headers or {}
+        claimed = User.of(body.get("user"))
+        named = user or _user_from_headers(headers)
+        signed = unpack(body.get(CONTEXT_KEY), secret)
+        if signed and signed.user.id and (named or claimed).id not in (None, signed.user.id):
+            signed = None  # it was written for somebody else
+        context = signed.context if signed else _from_headers(headers)
         if context.task is None and _looks_like_task(messages):
             context = replace(context, task="unknown")
         return cls(
@@ -173,7 +205,7 @@ class Turn:
             stream=stream,
             params={key: value for key, value in body.items() if key not in _OWN_KEYS},
             context=context,
-            user=replace(User.of(body.get("user")), credential=_session_token(headers or {})),
+            user=user or replace(_vouched(signed, named, claimed), credential=_session_token(headers)),
         )
 
     @property
@@ -215,13 +247,16 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def context_of(body: dict[str, Any], said: str | None = None, via: str | None = None) -> TurnContext:
+def context_of(
+    body: dict[str, Any], said: str | None = None, via: str | None = None, base: str | None = None
+) -> TurnContext:
     """The context that an inlet call tells.
 
     Args:
         body: of Open WebUI's inlet call; its `metadata` tell the context.
         said: the user's own words, if something may be put around them before `pipe()` sees them.
         via: the model that the user had picked, if another one is to answer.
+        base: the model that `via` is built on, if it is a workspace model.
     """
     metadata = body.get("metadata")
     meta = metadata if isinstance(metadata, dict) else {}
@@ -236,6 +271,7 @@ def context_of(body: dict[str, Any], said: str | None = None, via: str | None = 
         task=_id(meta.get("task")),
         said=said if said and len(said) <= _SAID_LIMIT else None,
         via=_id(via),
+        base=_id(base),
         place=_place(user_message, meta.get("message_id"), body.get("model")),
         models=_models(user_message),
         branch_known="parentId" in user_message,
@@ -262,7 +298,17 @@ def _models(user_message: dict[str, Any]) -> int | None:
     return len(models) if isinstance(models, list) and models else None
 
 
-def pack(context: TurnContext, secret: str) -> dict[str, Any]:
+_SIGNED = _FIELDS | {"by", "by_name", "by_admin", "at"}
+
+
+class Signed(NamedTuple):
+    """What an inlet tells of a turn."""
+
+    context: TurnContext
+    user: User
+
+
+def pack(context: TurnContext, secret: str, user: User | None = None) -> dict[str, Any]:
     """The context as an inlet leaves it in the body, signed.
 
     Any user of Open WebUI may put keys into a body, and an inlet is not called for every model, so a
@@ -271,29 +317,59 @@ def pack(context: TurnContext, secret: str) -> dict[str, Any]:
     Args:
         context: where the turn belongs.
         secret: the connection key.
+        user: who asks, as Open WebUI told the inlet.
     """
-    values = {key: value for key, value in _fields(context).items() if value}
+    user = user or User()
+    values = {**_fields(context), "by": user.id, "by_name": user.name[:MAX_ID], "by_admin": user.admin}
+    values = {key: value for key, value in values.items() if value} | {"at": int(time.time())}
     return {**values, "signature": _sign(values, secret)}
 
 
-def unpack(value: Any, secret: str) -> TurnContext | None:
-    """The context that `pack` left, or None if there is none or its signature is wrong."""
-    if not isinstance(value, dict):
+def unpack(value: Any, secret: str) -> Signed | None:
+    """What `pack` left; None if there is nothing, its signature is wrong, or it is too old."""
+    if not isinstance(value, dict) or not secret:
         return None
     values = {key: item for key, item in value.items() if key != "signature"}
     signature = value.get("signature")
     if not all(isinstance(item, str | int) for item in values.values()):
         return None  # `pack` makes no others; deep ones could not even be signed
-    if not isinstance(signature, str) or not signature.isascii() or set(values) - _FIELDS:
+    if not isinstance(signature, str) or not signature.isascii() or set(values) - _SIGNED:
         return None
     if not hmac.compare_digest(signature, _sign(values, secret)):
         return None
-    return TurnContext(**values)
+    if time.time() - values.pop("at") > CONTEXT_SECONDS:
+        return None
+    user = User(values.pop("by", None), bool(values.pop("by_admin", False)), values.pop("by_name", ""))
+    return Signed(TurnContext(**values), user)
 
 
 def _sign(values: dict[str, Any], secret: str) -> str:
-    message = json.dumps(values, sort_keys=True).encode()
+    # The key signs other things too; a signature of one kind must not pass as one of another.
+    message = f"turn-context\n{json.dumps(values, sort_keys=True)}".encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def _vouched(signed: Signed | None, named: User | None, claimed: User) -> User:
+    """Who asks with the connection key: of several that say so, the inlet knows most."""
+    if signed is not None and signed.user.id is not None:
+        return signed.user
+    return named or User(claimed=claimed.id)
+
+
+def _user_from_headers(headers: Mapping[str, str]) -> User | None:
+    """The user, where the connection has header templates for it or Open WebUI forwards it everywhere."""
+    for start in ("x-agent-mode-user-", "x-openwebui-user-"):
+        user_id = _header(headers, f"{start}id")
+        if user_id is not None:
+            name = unquote(_header(headers, f"{start}name") or "")
+            return User(user_id, headers.get(f"{start}role") == "admin", name)
+    return None
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    """A header's text; None where a template was not filled in."""
+    value = _id(headers.get(name))
+    return None if value is None or "{{" in value or value in ("None", "null") else value
 
 
 def _from_headers(headers: Mapping[str, str]) -> TurnContext:
@@ -301,20 +377,15 @@ def _from_headers(headers: Mapping[str, str]) -> TurnContext:
 
     Open WebUI sends the chat id itself; the others come from header templates in the connection.
     """
-
-    def header(name: str) -> str | None:
-        value = _id(headers.get(name))
-        return None if value is None or "{{" in value or value in ("None", "null") else value
-
-    chat_id = header("x-agent-mode-chat-id") or header("x-openwebui-chat-id")
-    message_id = header("x-agent-mode-message-id")
+    chat_id = _header(headers, "x-agent-mode-chat-id") or _header(headers, "x-openwebui-chat-id")
+    message_id = _header(headers, "x-agent-mode-message-id")
     return TurnContext(
         chat_id=chat_id,
         message_id=message_id,
-        parent_id=header("x-agent-mode-parent-id"),
-        user_message_id=header("x-agent-mode-user-message-id"),
+        parent_id=_header(headers, "x-agent-mode-parent-id"),
+        user_message_id=_header(headers, "x-agent-mode-user-message-id"),
         session_id=chat_id,
-        task=header("x-agent-mode-task"),
+        task=_header(headers, "x-agent-mode-task"),
         # Open WebUI sends an empty one at the root; a template that it does not know stays as it is.
         branch_known=message_id is not None and "{{" not in headers.get("x-agent-mode-parent-id", "{{"),
     )

@@ -19,10 +19,21 @@ from agent_mode.llm.connection import DEMO_MODEL as MODEL
 TOKEN_SECONDS = 0.02
 """Pause between two words."""
 
-_BLOCK = re.compile(r'<agent_mode agent="([^"]*)">\n(.*?)\n</agent_mode>', re.DOTALL)
-_PIVOT = re.compile(r"<agent_mode_pivot>.*?</agent_mode_pivot>\s*", re.DOTALL)
-_OTHERS = re.compile(r"<others>.*?</others>\s*", re.DOTALL)
+
+def _enclosed(tag: str, attributes: str = "") -> re.Pattern[str]:
+    """A tag with its text. Linear: each opening is followed only up to the next one."""
+    return re.compile(rf"<{tag}{attributes}>((?:[^<]++|<(?!/?{tag}\b))*+)</{tag}>\s*+")
+
+
+_BLOCK = _enclosed("agent_mode", ' agent="([^"<>]{0,128})"')
+_PIVOT = _enclosed("agent_mode_pivot")
+_OTHERS = _enclosed("others")
 _ROLE = re.compile(r"\bYou are (?:now |an? |the )?([^.,;:\n]{2,80})")
+_QUESTION = re.compile(r"most relevant to the question: '(.*)'", re.DOTALL)
+_CHOICE = re.compile(r"^\((\d{1,6})\) (.*)$", re.MULTILINE)
+_LONG_WORD = re.compile(r"\w{4,}")
+_PIECE = re.compile(r"\S+\s*|\s+")
+_SAID = re.compile(r"(?:USER|user):\s*(?:![\w-]+\s+)*([^\n]+)")
 _QUOTATION = re.compile("<chat_history>|<context>|### Chat History")
 """Where a task prompt ends and the chat or the documents begin, which may hold any words."""
 _QUOTED = 200
@@ -45,7 +56,7 @@ async def stream(payload: dict[str, Any]) -> AsyncGenerator[bytes, None]:
 
     text = answer(payload)
     yield line({"role": "assistant", "content": ""})
-    for word in re.findall(r"\S+\s*|\s+", text):
+    for word in _PIECE.findall(text):
         yield line({"content": word})
         await asyncio.sleep(TOKEN_SECONDS)
     yield line({}, "stop", usage=_usage(payload, text))
@@ -87,12 +98,13 @@ def answer(payload: dict[str, Any]) -> str:
 
 def _choice(prompt: str) -> str | None:
     """The answer to LlamaIndex's selector: the choice that shares most words with the question."""
-    question = re.search(r"most relevant to the question: '(.*)'", prompt, re.DOTALL)
-    if question is None or not prompt.startswith("Some choices are given below"):
+    if not prompt.startswith("Some choices are given below"):
         return None
-    words = set(re.findall(r"\w{4,}", question[1].lower()))
-    choices = re.findall(r"^\((\d+)\) (.*)$", prompt, re.MULTILINE)
-    best = max(choices, key=lambda choice: len(words & set(re.findall(r"\w{4,}", choice[1].lower()))))
+    question, choices = _QUESTION.search(prompt), _CHOICE.findall(prompt)
+    if question is None or not choices:
+        return None
+    words = set(_LONG_WORD.findall(question[1].lower()))
+    best = max(choices, key=lambda choice: len(words.intersection(_LONG_WORD.findall(choice[1].lower()))))
     return json.dumps([{"choice": int(best[0]), "reason": "It shares most words with the question."}])
 
 
@@ -114,7 +126,7 @@ def _task_answer(prompt: str) -> str | None:
 
 def _title(prompt: str) -> str:
     """The first words of the user's first line in the chat history that the task quotes."""
-    said = re.search(r"(?:USER|user):\s*(?:![\w-]+\s+)*([^\n]+)", prompt)
+    said = _SAID.search(prompt)
     words = said[1].split()[:5] if said else []
     return " ".join(words) or "Demo chat"
 

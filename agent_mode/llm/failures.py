@@ -9,6 +9,7 @@ from agent_mode.counting import counted
 from agent_mode.errors import ProviderError
 from agent_mode.llm.connection import Connection
 from agent_mode.llm.sse import cut_off, readable
+from agent_mode.observe.redaction import without_secrets
 
 SHORTEST_KEY = 8
 """A dummy key such as `x` is no secret, and taking it out of a text would spoil the text."""
@@ -71,8 +72,9 @@ def from_status(
 
 def unreachable(connection: Connection, reason: str) -> ProviderError:
     """The provider did not accept a connection."""
+    why = readable(without_secrets(reason), 120)
     return ProviderError(
-        f"The model provider at {_shown(connection.base_url)} cannot be reached ({readable(reason, 120)}).",
+        f"The model provider at {_shown(connection.base_url)} cannot be reached ({why}).",
         hint="Check the base URL, and that the provider is running and reachable from this server.",
         code="provider_unreachable",
         retryable=True,
@@ -129,7 +131,7 @@ def _quoted(said: object, connection: Connection, limit: int) -> str:
     text = str(said or "")
     if connection.api_key and len(connection.api_key) >= SHORTEST_KEY:
         text = text.replace(connection.api_key, "[key]")
-    return readable(text, limit) if text else ""
+    return readable(without_secrets(text), limit) if text else ""
 
 
 def _shown(url: str) -> str:

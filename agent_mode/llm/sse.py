@@ -22,8 +22,11 @@ MAX_LINE = 64 * 1024 * 1024
 
 _KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk)[-_][\w*.-]{6,}"
-    r"|(?i:key|bearer)[-_ =:]{1,3}(?=[\w.-]*[\d*])[\w*.-]{6,})"  # but not "key provided"
+    r"|(?i:key|bearer)[-_ =:]{1,3}(?=[\w.-]{0,64}[\d*])[\w*.-]{6,})"  # but not "key provided"
 )
+
+_READABLE = 10_000
+"""So much of a provider's words is looked at to make a short line of them."""
 
 MAX_PARTIAL = 256 * 1024
 """Longest JSON in bytes that may go over several lines: each line makes it be parsed once more."""
@@ -181,6 +184,6 @@ def reported(error: Any) -> ProviderError:
 
 def readable(text: Any, limit: int = 300) -> str:
     """A provider's words as one short line: no key, no markup, no control characters."""
-    words = _KEY.sub("[key]", " ".join(str(text or "no reason given").split()))
+    words = _KEY.sub("[key]", " ".join(str(text or "no reason given")[:_READABLE].split()))
     printable = "".join(char for char in words if char.isprintable()).replace("<", "‹").replace(">", "›")
     return printable if len(printable) <= limit else printable[: limit - 1] + "…"

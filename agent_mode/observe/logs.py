@@ -2,6 +2,8 @@
 
     [AGENT_MODE:INFO] persona switched [chat_id=… persona=writer previous=coder strategy=gpt-standard]
 
+Values with white space or brackets are quoted, and what cannot be printed is escaped, so that no value can
+pass for another one or for a record. Texts lose what looks like a secret.
 Prompts, answers and keys are never logged, unless an admin turns the valve `enable_debug` on for a pipeline.
 """
 
@@ -13,7 +15,10 @@ from typing import Any
 
 import structlog
 
+from agent_mode.observe.redaction import without_secrets
+
 ROOT_LOGGER = "agent_mode"
+_BEGINNING = "[AGENT_MODE:"
 
 get_logger = structlog.stdlib.get_logger
 
@@ -61,17 +66,43 @@ def _formatter(json: bool) -> logging.Formatter:
     render: Any = structlog.processors.JSONRenderer() if json else _line
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_SHARED,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_secrets, render],
     )
+
+
+def _without_secrets(_logger: Any, _name: str, event: Any) -> dict[str, Any]:
+    """Takes secrets out of the texts: a reason, or a trace, may be what foreign code said."""
+    return {key: without_secrets(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
     level = str(event.pop("level", "info")).upper()
     event.pop("timestamp", None)
     exception = event.pop("exception", None)
-    message = event.pop("event", "")
-    pairs = " ".join(f"{key}={value}" for key, value in event.items() if value is not None)
+    message = _printable(str(event.pop("event", "")))
+    pairs = " ".join(f"{key}={_value(value)}" for key, value in event.items() if value is not None)
     text = f"[AGENT_MODE:{level}] {message}" + (f" [{pairs}]" if pairs else "")
-    # One record is one line, whatever a chat put into it.
-    text = text.replace("\r", " ").replace("\n", " ")
-    return f"{text}\n{exception}" if exception else text
+    if not exception:
+        return text
+    # The words of an exception may have lines of their own.
+    return "\n".join((text, *(f"  {_printable(line)}" for line in str(exception).split("\n"))))
+
+
+def _value(value: Any) -> str:
+    """A value that nothing can be mistaken in: with white space, quotes or brackets it is quoted."""
+    text = str(value)
+    if text and not any(char.isspace() or char in '[]"\\' for char in text):
+        return _printable(text)
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{_printable(quoted)}"'
+
+
+def _printable(text: str) -> str:
+    """One record is one line and begins but once, whatever a chat put into it."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _escaped(char) for char in text)
+    return text.replace(_BEGINNING, f"\\x5b{_BEGINNING[1:]}")
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

@@ -33,7 +33,9 @@ def wrap_base(text: str) -> str:
 def speaks_already(messages: list[Message]) -> bool:
     """Whether a request comes from us: a persona stands in its system message."""
     return any(
-        message.get("role") in _SYSTEM_ROLES and str(message.get("content")).startswith('<agent_mode agent="')
+        message.get("role") in _SYSTEM_ROLES
+        and isinstance(content := message.get("content"), str)
+        and content.startswith('<agent_mode agent="')
         for message in messages[:3]
     )
 

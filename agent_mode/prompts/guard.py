@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 NAME_CHARS = 80
 NAMELESS = "assistant"
@@ -15,9 +16,10 @@ _OUR_TAGS = (
 _WORDS = "system|developer|user|assistant|tool|end|endoftext"
 
 # Only the first character of a forged token is matched; the rest is looked at. So neighbours cannot hide
-# one another, and what is already changed is never changed again.
+# one another, and what is already changed is never changed again. The possessive `*+` stays linear: what it
+# runs over holds no other `<`.
 _FORGED = re.compile(
-    rf"<(?=[\s/{_INVISIBLE}]{{0,16}}(?i:{_OUR_TAGS}))"
+    rf"<(?=[\s/{_INVISIBLE}]*+(?i:{_OUR_TAGS}))"
     # <|im_start|>, <|start_header_id|>, <｜User｜>; with inner spaces only what is no F# pipe
     rf"|<(?=[|｜](?:[^\s<>‹|｜]{{1,64}}|\s{{0,8}}(?:\w{{0,32}}[_▁]\w{{0,32}}|(?i:{_WORDS}))\s{{0,8}})[|｜]>)"
     # Gemma 4 has lopsided ones: <|turn>, <turn|>
@@ -67,6 +69,26 @@ def clean_instructions(text: str) -> str:
     if "<" not in text and "[" not in text:
         return text
     return _FORGED.sub(lambda match: _HARMLESS[match[0]], text)
+
+
+def unclosable(text: str, *names: str) -> str:
+    """Text that stands between tags of ours and can neither end nor begin one of them.
+
+    `<` becomes `‹` where one of the tags is opened or closed, in whatever case and with whatever white space
+    or invisible characters; a longer name (`<Answers>`, `<Context.Provider>`) is another tag.
+
+    Args:
+        text: whatever is quoted.
+        names: of the tags that stand around it, in lower case.
+    """
+    return _tags(names).sub("‹", text) if "<" in text else text
+
+
+@lru_cache(maxsize=32)
+def _tags(names: tuple[str, ...]) -> re.Pattern[str]:
+    gap = f"[{_INVISIBLE}]*+"
+    spelled = "|".join(gap.join(map(re.escape, name)) for name in names)
+    return re.compile(rf"<(?=[\s/{_INVISIBLE}]*+(?i:{spelled})(?![\w.:-]))")
 
 
 def override_phrases(text: str) -> list[str]:

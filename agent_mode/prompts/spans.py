@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+_SPACE = re.compile(r"\s*")
+
 
 def enclosed(
     text: str, opening: re.Pattern[str], closing: Callable[[re.Match[str]], str]
@@ -47,6 +49,5 @@ def without(text: str, spans: list[tuple[int, int]]) -> str:
 
 def skip_space(text: str, at: int) -> int:
     """The place of the next character that is no white space."""
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
+    space = _SPACE.match(text, at)
+    return space.end() if space else at

@@ -293,7 +293,9 @@ def _parse(file: str, text: str) -> _File:
         raise _readable(file, exc) from None
     except (ValueError, RecursionError) as exc:
         raise StrategyError(
-            f"{file} is not usable JSON: {exc}.", hint="Repair it; it is read again."
+            f"{file} is not usable JSON: {exc}.",
+            hint="Look at that place for a comma, quote or bracket too many or too few. "
+            "The file is read again within a second.",
         ) from None
     if file != f"{model.provider}{SUFFIX}":
         raise StrategyError(

@@ -18,7 +18,7 @@ REQUIRED = ("agentName", "agentInstructions")
 _SUFFIX = ".txt"
 _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 _VARIABLE = re.compile(r"\{\{[ \t]*(" + "|".join(ALLOWED) + r")[ \t]*\}\}")
-_UNKNOWN = re.compile(r"[ \t]*\{\{(?![ \t]*(?:" + "|".join(ALLOWED) + r")[ \t]*\}\})[^{}]*\}\}")
+_UNKNOWN = re.compile(r"(?<![ \t])[ \t]*+\{\{(?![ \t]*(?:" + "|".join(ALLOWED) + r")[ \t]*\}\})[^{}]*\}\}")
 
 
 @dataclass(frozen=True, slots=True)

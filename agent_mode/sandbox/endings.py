@@ -8,6 +8,7 @@ import signal
 
 from agent_mode.counting import counted
 from agent_mode.errors import SandboxError
+from agent_mode.observe.redaction import without_secrets
 from agent_mode.sandbox.child.channel import CUT_OFF
 from agent_mode.sandbox.child.failures import FILENAME
 from agent_mode.sandbox.child.frames import LIMIT, Garbled, Message
@@ -108,7 +109,7 @@ def input_too_large() -> SandboxError:
 
 def exited(status: object, line: int | None) -> SandboxError:
     """The code ended its process."""
-    said = f"“{clean(status)[:_TEXT]}”" if isinstance(status, str) else f"status {status}"
+    said = f"“{without_secrets(clean(status)[:_TEXT])}”" if isinstance(status, str) else f"status {status}"
     return SandboxError(
         f"The agent's code ended its own process with {said}{_where(line, ', in line')}.",
         hint="Leave `run` with `return`, not with sys.exit() or os._exit().",
@@ -169,7 +170,7 @@ def place(printed: str) -> int | None:
 def _failed(message: Message, line: int | None) -> SandboxError:
     kind, text = _text(message, "type"), _text(message, "text")
     hint = _text(message, "hint") if "hint" in message else ""
-    what = f"{kind}: {text}" if text else kind
+    what = without_secrets(f"{kind}: {text}" if text else kind)
     return SandboxError(
         f"The agent's code failed{_where(line, ' in line')}: {what}",
         hint=hint or _CORRECT,

@@ -9,9 +9,10 @@ request claims about the user is believed, and what Open WebUI would have checke
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent_mode.chat.turn import User
 from agent_mode.errors import AuthenticationError, RequestError
 from agent_mode.server import auth
 from agent_mode.server.streaming import Scope
@@ -43,6 +44,11 @@ class SignedIn:
     account: Account
     credential: str = field(repr=False)
     openwebui: OpenWebUIClient = field(repr=False)
+
+    @property
+    def user(self) -> User:
+        """Who asks, whatever the request claims."""
+        return replace(User.of(self.account.as_user()), credential=self.credential)
 
     async def vouched(self, body: Any) -> Any:
         """The body of a chat request with the user that Open WebUI names, whatever it claims.

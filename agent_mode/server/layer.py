@@ -6,10 +6,11 @@ model list what Open WebUI shows. Everything else goes to upstream untouched.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from agent_mode.admin.api.errors import error_json
@@ -20,11 +21,12 @@ from agent_mode.llm import failures
 from agent_mode.llm.client import HOP_HEADER
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.metrics import exposition
-from agent_mode.server import auth, callers, streaming, upstream
+from agent_mode.server import auth, callers, forwarded, streaming, upstream
 from agent_mode.server.callers import SignedIn
 from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
 from agent_mode.tools.openwebui import OpenWebUIClient
+from agent_mode.tools.probe import REACHED, REACHED_PATHS
 from agent_mode.valves import Valves
 
 BROWSER_PATH = "/personas"
@@ -39,6 +41,8 @@ _VALVES_PATH = re.compile(r"(?:/v1)?/([^/]+)/valves/update")
 _DELETE_PATHS = frozenset({"/pipelines/delete", "/v1/pipelines/delete"})
 _ADD_PATHS = frozenset({"/pipelines/add", "/v1/pipelines/add", "/pipelines/upload", "/v1/pipelines/upload"})
 _API_PREFIX = "/api/v1/"
+_FIXED: dict[str, Any] = {"/healthz": {"status": True}, **dict.fromkeys(REACHED_PATHS, REACHED)}
+"""What is always answered the same."""
 
 MAX_DEPTH = 100
 """How deeply a body may be nested: far more than any chat is, far less than what Python can write again."""
@@ -117,10 +121,13 @@ class Layer:
             caller = await callers.check(scope, headers, self._key, self._openwebui(), page=page)
         if caller is not None:
             scope = callers.with_key(scope, self._key)
+        _refuse_forwarded(scope, headers)
         if method == "POST" and path in _CHAT_PATHS:
             await self._chat(scope, headers, receive, send, caller)
         elif method == "POST" and (match := _FILTER_PATH.fullmatch(path)):
             await self._filter(match[1], match[2], scope, receive, send)
+        elif method in ("GET", "HEAD") and path in _FIXED:
+            await send_json(send, 200, _FIXED[path])
         elif method == "POST" and (match := _VALVES_PATH.fullmatch(path)):
             await self._valves(match[1], scope, receive, send)
         elif method == "DELETE" and path in _DELETE_PATHS:
@@ -135,8 +142,6 @@ class Layer:
             await self._models(scope, receive, send)
         elif method == "GET" and path == BROWSER_PATH:
             await self._browser(send)
-        elif method in ("GET", "HEAD") and path == "/healthz":
-            await send_json(send, 200, {"status": True})
         elif method in ("GET", "HEAD") and path == "/readyz":
             await self._ready(send)
         elif method == "GET" and path == METRICS_PATH:
@@ -157,9 +162,8 @@ class Layer:
             sent = raw if caller is None else json.dumps(body).encode()
             await self.app(scope, _replay(sent, receive), send)
             return
-        turn = Turn.parse(body, headers, secret=self._key)
-        if caller is not None:
-            turn = replace(turn, user=replace(turn.user, credential=caller.credential))
+        user = None if caller is None else caller.user
+        turn = Turn.parse(body, headers, secret=self._key, user=user)
         if HOP_HEADER.lower() in headers:
             await send_error(send, failures.leads_back(turn.model))
             return
@@ -316,6 +320,22 @@ async def _refuse(
         await send_error(send, error, headers)
 
 
+def _refuse_forwarded(scope: Scope, headers: Mapping[str, str]) -> None:
+    """
+    Raises:
+        RequestError: Open WebUI forwards the request for a user, to a route that is not for users' chats.
+    """
+    method, path = scope["method"], scope["path"]
+    if method == "POST":
+        for_users = path in _CHAT_PATHS or _FILTER_PATH.fullmatch(path) is not None
+    else:
+        for_users = method == "GET" and (path in _MODEL_PATHS or path in _FIXED)
+    if for_users or auth.is_open(method, path, headers):
+        return
+    if forwarded.is_forwarded(method, scope["headers"]):
+        raise forwarded.refusal()
+
+
 def _is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}/")
 
@@ -336,7 +356,7 @@ def _no_constant(name: str) -> Any:
 
 def _json(raw: bytes) -> Any:
     try:
-        body = json.loads(raw.decode(), parse_constant=_no_constant)  # as bytes, UTF-16 would pass
+        body = _loads(raw.decode())  # as bytes, UTF-16 would pass
         if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH or _is_flat(body):
             return body
         reason = "it is nested too deeply"
@@ -349,12 +369,26 @@ def _json(raw: bytes) -> Any:
     )
 
 
+def _loads(text: str) -> Any:
+    """The JSON. What is made of it is no garbage: to look for some takes longer than to read a large body."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+_CONTAINERS = frozenset({dict, list})  # JSON knows no others
+
+
 def _is_flat(body: Any) -> bool:
     """Whether no more than `MAX_DEPTH` lists and objects are inside one another."""
     level = [body]
     for _ in range(MAX_DEPTH):
-        inner = (outer.values() if isinstance(outer, dict) else outer for outer in level)
-        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        inner = (outer.values() if type(outer) is dict else outer for outer in level)
+        level = [item for item in chain.from_iterable(inner) if type(item) in _CONTAINERS]
         if not level:
             return True
     return False

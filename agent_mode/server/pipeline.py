@@ -13,7 +13,7 @@ from agent_mode.chat.catalogues import Catalogues
 from agent_mode.chat.commands import message_text
 from agent_mode.chat.conversation import AUTO_KEY, AUTO_NAME, respond
 from agent_mode.chat.runtime import Runtime, seed
-from agent_mode.chat.turn import CONTEXT_KEY, Turn, context_of, pack
+from agent_mode.chat.turn import CONTEXT_KEY, Turn, User, context_of, pack
 from agent_mode.errors import AgentModeError, RequestError, StoreError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe import logs
@@ -55,7 +55,7 @@ class OwnPipeline(NativePipeline):
         return host.runtime
 
     async def inlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Leaves in the body what the chat request will lack: chat, message, task, the user's words."""
+        """Leaves in the body what the chat request will lack: chat, message, task, user, the user's words."""
         messages = body.get("messages")
         last: Any = None
         if isinstance(messages, list):
@@ -64,14 +64,14 @@ class OwnPipeline(NativePipeline):
             )
         # The words must survive what Open WebUI may put around them (a knowledge template).
         said = message_text(last) if last and isinstance(last.get("content"), str) else None
-        body[CONTEXT_KEY] = pack(context_of(body, said), upstream.api_key())
+        body[CONTEXT_KEY] = pack(context_of(body, said), upstream.api_key(), User.of(user))
         return body
 
     async def outlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
         """Takes note of a finished answer in a chat with several models; changes nothing."""
         if host.ready:
             try:
-                await columns.note_outlet(host.runtime, body)
+                await columns.note_outlet(host.runtime, body, User.of(user).owner)
             except Exception:  # whatever it is, the answer is complete and stays as it is
                 log.exception("An answer was not noted.")
         return body

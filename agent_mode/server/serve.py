@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -17,11 +18,14 @@ from agent_mode.observe.webhooks import Webhooks
 from agent_mode.server import auth, prepare, upstream
 from agent_mode.server.host import Host, host
 from agent_mode.server.streaming import Receive, Scope, Send
+from agent_mode.server.wire import BoundedHttp
 from agent_mode.settings import Settings
 from agent_mode.store.db import Database
 
 log = logs.get_logger(__name__)
 
+SHORT_KEY = 20
+"""A key of fewer characters may be guessed; ours have 43."""
 GRACE_SECONDS = 5
 """How long running chats may go on when the server is told to stop."""
 
@@ -80,6 +84,7 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(json=settings.log_format == "json", debug=settings.debug)
     Webhooks(settings.webhook_targets(), settings.webhook_secret)  # refuses what cannot work
+    proxies = _proxies(settings)
     folder = prepare.data_dir(settings)
     try:
         key = prepare.connection_key(settings, folder)
@@ -91,6 +96,8 @@ def serve(settings: Settings) -> None:
             field="AGENT_MODE_DATA_DIR",
         ) from error
     _refuse_default_key(key, settings.host)
+    if settings.pipelines_api_key and len(key) < SHORT_KEY:
+        log.warning("the connection key is short enough to be guessed", characters=len(key), wanted=SHORT_KEY)
     _refuse_taken_port(settings.host, settings.port)
     asyncio.run(_check_database(settings))
     server_dir = upstream.folder(settings.pipelines_server_dir)
@@ -103,8 +110,10 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        http=BoundedHttp,
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     try:
@@ -142,6 +151,22 @@ def welcome(settings: Settings, key: str, folder: Path) -> str:
 
   Answers come from {source}.
 """
+
+
+def _proxies(settings: Settings) -> list[str]:
+    """The proxies whose word on where a request comes from is taken."""
+    entries = [*settings.proxies()]
+    for entry in entries:
+        try:
+            if entry != "*":
+                ipaddress.ip_network(entry)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"AGENT_MODE_TRUSTED_PROXIES holds “{entry}”, which is no IP address and no network.",
+                hint="Name addresses or networks, such as 172.18.0.0/16, separated by commas.",
+                field="AGENT_MODE_TRUSTED_PROXIES",
+            ) from error
+    return entries
 
 
 def _refuse_default_key(key: str, address: str) -> None:

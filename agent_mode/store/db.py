@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from agent_mode.errors import StoreError
+from agent_mode.observe.redaction import said
 from agent_mode.store.failures import HINTS, shown, translated
 from agent_mode.store.migrate import is_current, upgrade
 
@@ -100,7 +101,9 @@ class Database:
                 raise
             # The driver takes the options of the URL as arguments of a function.
             raise StoreError(
-                f"An option in the database URL is unknown: {error}.", code="database_url", hint=_URL_HINT
+                f"An option in the database URL is unknown: {said(error)}.",
+                code="database_url",
+                hint=_URL_HINT,
             ) from error
 
     @property
@@ -265,8 +268,9 @@ def _check_file(url: URL, path: str) -> None:
             return  # somebody else is at work on it, so it can be opened
         closed = isinstance(error, sqlite3.OperationalError)
         hint = f"Check that {path} is an SQLite file that this user may read and write, or name another."
+        what = "cannot be reached" if closed else "is damaged"
         raise StoreError(
-            f"The database {shown(url)} {'cannot be reached' if closed else 'is damaged'}: {error}.",
+            f"The database {shown(url)} {what}: {said(error)}.",
             code="database_unreachable" if closed else "database_damaged",
             hint=hint if closed else HINTS["database_damaged"],
         ) from error
@@ -287,7 +291,7 @@ def _engine(url: URL, statement_seconds: float | None) -> AsyncEngine:
         )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError) as error:
         raise StoreError(
-            f"The database driver {url.drivername} cannot be used: {error}.",
+            f"The database driver {url.drivername} cannot be used: {said(error)}.",
             code="database_url",
             hint=_URL_HINT,
         ) from error

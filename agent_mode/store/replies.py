@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select
 
 from agent_mode.errors import StoreError
 from agent_mode.store.db import Database
-from agent_mode.store.session_records import is_temporary, storable
+from agent_mode.store.session_records import is_owner, is_temporary, owners, storable
 from agent_mode.store.sessions import LOOKUP_SECONDS
 from agent_mode.store.tables import reply as table
 from agent_mode.store.write_behind import Outage, WriteBehind
@@ -46,6 +46,7 @@ class Reply:
         model: the model that was picked there.
         text: what it said; None while that is not known.
         at: when it was asked; aware.
+        owner: whose chat it is; the empty one is of the time before replies had one.
     """
 
     message_id: str
@@ -56,10 +57,15 @@ class Reply:
     model: str
     text: str | None
     at: datetime
+    owner: str = ""
+
+
+_Place = tuple[str, str]
+"""The id of a chat or a message, and whose it is."""
 
 
 class Thread:
-    """The replies of one chat.
+    """The replies of one chat, as its owner is shown them.
 
     Attributes:
         complete: whether the database was asked for those that it knows.
@@ -97,29 +103,36 @@ class ReplyStore:
     def __init__(self, db: Database, *, flush_seconds: float = 0.2) -> None:
         self._db = db
         self._outage = Outage()
-        self._writer: WriteBehind[str, Reply] = WriteBehind(
-            self._write, lambda reply: reply.message_id, noun="reply", limit=5_000, pause=flush_seconds
+        self._writer: WriteBehind[_Place, Reply] = WriteBehind(
+            self._write, _place_of, noun="reply", limit=5_000, pause=flush_seconds
         )
-        self._threads: OrderedDict[str, Thread] = OrderedDict()
-        self._chat_of: dict[str, str] = {}
+        self._threads: OrderedDict[_Place, Thread] = OrderedDict()
+        self._chat_of: dict[_Place, str] = {}
         self._size = 0
 
-    def knows(self, message_id: str | None) -> bool:
-        """Whether the message is in memory, as one of a chat with several models."""
-        return message_id in self._chat_of
+    def knows(self, message_id: str | None, owner: str = "") -> bool:
+        """Whether the owner's message is in memory, as one of a chat with several models."""
+        return message_id is not None and (message_id, owner) in self._chat_of
 
     def begin(self, reply: Reply) -> None:
         """Notes that a reply is about to be written; what is known of its text stays."""
         ids = (reply.message_id, reply.chat_id, reply.user_message_id, reply.model)
         if not all(map(storable, ids)) or (reply.parent_id is not None and not storable(reply.parent_id)):
             return
-        known = self._thread(reply.chat_id).get(reply.message_id)
+        if not is_owner(reply.owner):
+            return
+        known = self._thread(reply.chat_id, reply.owner).get(reply.message_id)
         if known is None:
             self._keep(reply)
 
-    async def said(self, message_id: str, text: str) -> None:
+    async def expects(self, message_id: str, owner: str = "") -> bool:
+        """Whether `said` would note this message's text: `begin` was told of it, as of one of several."""
+        known = await self._known(message_id, owner)
+        return known is not None and known.place != 0
+
+    async def said(self, message_id: str, text: str, owner: str = "") -> None:
         """Notes what a reply says; nothing for messages that `begin` was not told of, or asked alone."""
-        known = await self._known(message_id)
+        known = await self._known(message_id, owner)
         if known is None or known.place == 0 or not text.strip():
             return
         try:
@@ -131,14 +144,15 @@ class ReplyStore:
         if text != known.text:
             self._keep(replace(known, text=text))
 
-    async def thread(self, chat_id: str) -> Thread:
-        """The chat's replies; from memory alone while the database is away."""
-        thread = self._thread(chat_id)
+    async def thread(self, chat_id: str, owner: str = "") -> Thread:
+        """The owner's replies in the chat; from memory alone while the database is away."""
+        thread = self._thread(chat_id, owner)
         if is_temporary(chat_id) or not storable(chat_id) or (thread.complete and not self._db.shared):
             return thread
         if self._outage.wait:
             return thread
-        query = select(table).where(table.c.chat_id == chat_id).order_by(table.c.at.desc()).limit(CHAT_LIMIT)
+        theirs = (table.c.chat_id == chat_id, table.c.owner.in_(owners(owner)))
+        query = select(table).where(*theirs).order_by(table.c.at.desc()).limit(CHAT_LIMIT)
         try:
             async with asyncio.timeout(LOOKUP_SECONDS), self._db.read() as connection:
                 rows = (await connection.execute(query)).all()
@@ -148,7 +162,7 @@ class ReplyStore:
             return thread
         self._outage.worked()
         for row in reversed(rows):
-            reply = self._writer.get(row.message_id) or Reply(**row._mapping)
+            reply = self._writer.get((row.message_id, owner)) or replace(Reply(**row._mapping), owner=owner)
             known = thread.get(reply.message_id)
             if known is None or known.text is None:
                 self._remember(reply)
@@ -180,9 +194,9 @@ class ReplyStore:
         oldest = datetime.now(UTC) - timedelta(days=days)
         async with self._db.begin() as connection:
             gone = await connection.execute(delete(table).where(table.c.at < oldest))
-        for chat_id, thread in list(self._threads.items()):
+        for place, thread in list(self._threads.items()):
             if any(reply.at < oldest for message_id in thread.ids() if (reply := thread.get(message_id))):
-                self._forget(chat_id)
+                self._forget(place)
         return gone.rowcount
 
     def _keep(self, reply: Reply) -> None:
@@ -191,37 +205,38 @@ class ReplyStore:
             self._writer.put(reply)
 
     def _remember(self, reply: Reply) -> None:
-        thread = self._thread(reply.chat_id)
+        thread = self._thread(reply.chat_id, reply.owner)
         before = thread.size
         thread.put(reply)
-        self._chat_of[reply.message_id] = reply.chat_id
+        self._chat_of[_place_of(reply)] = reply.chat_id
         self._size += thread.size - before
         while len(self._threads) > 1 and (
             len(self._threads) > MEMORY_CHATS or self._size > MEMORY_CHARACTERS
         ):
             self._forget(next(iter(self._threads)))
 
-    def _thread(self, chat_id: str) -> Thread:
-        thread = self._threads.setdefault(chat_id, Thread())
-        self._threads.move_to_end(chat_id)
+    def _thread(self, chat_id: str, owner: str) -> Thread:
+        thread = self._threads.setdefault((chat_id, owner), Thread())
+        self._threads.move_to_end((chat_id, owner))
         return thread
 
-    def _forget(self, chat_id: str) -> None:
-        thread = self._threads.pop(chat_id)
+    def _forget(self, place: _Place) -> None:
+        thread = self._threads.pop(place)
         self._size -= thread.size
         for message_id in thread.ids():
-            self._chat_of.pop(message_id, None)
+            self._chat_of.pop((message_id, place[1]), None)
 
-    async def _known(self, message_id: str) -> Reply | None:
-        chat_id = self._chat_of.get(message_id)
+    async def _known(self, message_id: str, owner: str) -> Reply | None:
+        chat_id = self._chat_of.get((message_id, owner))
         if chat_id is not None:
-            return self._threads[chat_id].get(message_id)
+            return self._threads[chat_id, owner].get(message_id)
         # It may have begun in another process.
-        if not self._db.shared or not storable(message_id) or self._outage.wait:
+        sound = storable(message_id) and is_owner(owner)
+        if not self._db.shared or not sound or self._outage.wait:
             return None
         try:
             async with asyncio.timeout(LOOKUP_SECONDS), self._db.read() as connection:
-                query = select(table).where(table.c.message_id == message_id)
+                query = select(table).where(table.c.message_id == message_id, table.c.owner == owner)
                 row = (await connection.execute(query)).one_or_none()
         except (StoreError, TimeoutError):
             self._outage.failed()
@@ -231,10 +246,16 @@ class ReplyStore:
 
     async def _write(self, replies: Sequence[Reply]) -> None:
         # Sorted, so that two processes that write the same rows take their locks in the same order.
-        rows = [asdict(reply) for reply in sorted(replies, key=lambda reply: reply.message_id)]
+        rows = [asdict(reply) for reply in sorted(replies, key=_place_of)]
         statement = self._db.insert(table)
         # One process may begin again what another one has the text of.
         text = func.coalesce(statement.excluded.text, table.c.text)
-        statement = statement.on_conflict_do_update(index_elements=["message_id"], set_={"text": text})
+        statement = statement.on_conflict_do_update(
+            index_elements=["message_id", "owner"], set_={"text": text}
+        )
         async with self._db.begin() as connection:
             await connection.execute(statement, rows)
+
+
+def _place_of(reply: Reply) -> _Place:
+    return reply.message_id, reply.owner

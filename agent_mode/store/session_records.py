@@ -34,6 +34,8 @@ class Answer:
     voice: str | None = None
     """Who wrote the replies above it, when this message is only our own confirmation or list; `STRANGER`
     when that was none of ours. None: this message is the agent's own."""
+    owner: str = ""
+    """Whose it is; the empty one is of the time before records had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,23 @@ class Session:
     """Oldest first."""
     updated_at: datetime = field(default_factory=_now)
     """Aware."""
+    owner: str = ""
+    """As of an answer."""
 
 
 def is_temporary(chat_id: str) -> bool:
     """True for a chat that Open WebUI itself does not store ("local:" before version 0.12)."""
     return chat_id.startswith(("temporary:", "local:"))
+
+
+def owners(owner: str) -> tuple[str, str]:
+    """Whose records an owner is shown: their own, and those from before records had an owner."""
+    return owner, ""
+
+
+def is_owner(text: str) -> bool:
+    """True if records can have it as their owner."""
+    return not text or storable(text)
 
 
 def storable(text: str) -> bool:

@@ -38,24 +38,28 @@ async def write(db: Database, entries: Sequence[Answer | Session]) -> None:
 
 async def _upsert_answers(db: Database, connection: AsyncConnection, answers: Iterable[Answer]) -> None:
     # Sorted, so that two processes that write the same rows take their locks in the same order.
-    rows = [asdict(answer) for answer in sorted(answers, key=lambda answer: answer.message_id)]
+    rows = [
+        asdict(answer) for answer in sorted(answers, key=lambda answer: (answer.message_id, answer.owner))
+    ]
     if not rows:
         return
     statement = db.insert(tables.answer)
-    changes = {name: statement.excluded[name] for name in rows[0] if name != "message_id"}
+    changes = {name: statement.excluded[name] for name in rows[0] if name not in ("message_id", "owner")}
     await connection.execute(
-        statement.on_conflict_do_update(index_elements=["message_id"], set_=changes), rows
+        statement.on_conflict_do_update(index_elements=["message_id", "owner"], set_=changes), rows
     )
 
 
 async def _upsert_sessions(db: Database, connection: AsyncConnection, sessions: Iterable[Session]) -> None:
-    rows = [asdict(session) for session in sorted(sessions, key=lambda session: session.chat_id)]
+    rows = [
+        asdict(session) for session in sorted(sessions, key=lambda session: (session.chat_id, session.owner))
+    ]
     if not rows:
         return
     statement = db.insert(tables.session)
-    changes = {name: statement.excluded[name] for name in rows[0] if name != "chat_id"}
+    changes = {name: statement.excluded[name] for name in rows[0] if name not in ("chat_id", "owner")}
     statement = statement.on_conflict_do_update(
-        index_elements=["chat_id"],
+        index_elements=["chat_id", "owner"],
         set_=changes,
         # A write that waited for the database to come back must not undo a newer one.
         where=tables.session.c.updated_at <= statement.excluded.updated_at,

@@ -16,7 +16,16 @@ from sqlalchemy import Row, Select, delete, select
 from agent_mode.errors import StoreError
 from agent_mode.store.db import Database
 from agent_mode.store.memory import Recent
-from agent_mode.store.session_records import STRANGER, Answer, Session, Switch, is_temporary, storable
+from agent_mode.store.session_records import (
+    STRANGER,
+    Answer,
+    Session,
+    Switch,
+    is_owner,
+    is_temporary,
+    owners,
+    storable,
+)
 from agent_mode.store.session_rows import answer_from, session_from, write
 from agent_mode.store.tables import answer as answers
 from agent_mode.store.tables import session as sessions
@@ -41,6 +50,8 @@ class SessionStore:
     Where other processes may serve the same chats (`Database.shared`), memory alone answers only for
     what cannot change: who wrote a message. While the database is away, memory answers alone.
 
+    Each record has an owner, and nobody is shown another's: an id of a chat may be anybody's words.
+
     Args:
         memory_limit: how many answers, and how many sessions, are kept in memory.
         flush_seconds: how long writes are collected for one transaction.
@@ -58,57 +69,73 @@ class SessionStore:
         self._db = db
         self._history_limit = history_limit
         self._outage = Outage()  # of lookups: a full disk, for example, stops writes alone
-        self._writer: WriteBehind[tuple[type, str], Answer | Session] = WriteBehind(
+        self._writer: WriteBehind[tuple[type, str, str], Answer | Session] = WriteBehind(
             partial(write, db), _place, noun="session", limit=memory_limit, pause=flush_seconds
         )
-        self._answers: Recent[str, Answer] = Recent(memory_limit)
-        self._siblings: Recent[tuple[str, str], Answer] = Recent(memory_limit)
-        self._sessions: Recent[str, Session] = Recent(memory_limit)
+        self._answers: Recent[tuple[str, str], Answer] = Recent(memory_limit)
+        self._siblings: Recent[tuple[str, str, str], Answer] = Recent(memory_limit)
+        self._sessions: Recent[tuple[str, str], Session] = Recent(memory_limit)
         self._misses: Recent[tuple[str, ...], float] = Recent(memory_limit)
 
-    async def answer(self, message_id: str | None) -> Answer | None:
-        """Who wrote the assistant message; None if it was none of our agents, or for None."""
-        if message_id is None or not storable(message_id):
+    async def answer(self, message_id: str | None, owner: str = "") -> Answer | None:
+        """Who wrote the owner's assistant message; None if it was none of our agents, or for None."""
+        if message_id is None or not _sound(message_id) or not is_owner(owner):
             return None
-        known = self._answers.get(message_id) or self._waiting(Answer, message_id)
+        known = self._answers.get((message_id, owner)) or self._waiting(Answer, message_id, owner)
         if known is not None:
             return known
-        row = await self._one(select(answers).where(answers.c.message_id == message_id), "answer", message_id)
+        query = (
+            select(answers)
+            .where(answers.c.message_id == message_id, answers.c.owner.in_(owners(owner)))
+            .order_by(answers.c.owner.desc())  # their own before one of nobody
+            .limit(1)
+        )
+        row = await self._one(query, "answer", message_id, owner)
         if row is None:
             return None
-        self._answers.put(message_id, found := answer_from(row))
+        self._answers.put((message_id, owner), found := answer_from(row))
         return found
 
-    async def sibling(self, user_message_id: str, ui_agent: str) -> Answer | None:
-        """The newest answer to the user's message that came by this model of the interface."""
-        if not (storable(user_message_id) and storable(ui_agent)):
+    async def sibling(self, user_message_id: str, ui_agent: str, owner: str = "") -> Answer | None:
+        """The newest answer to the owner's message that came by this model of the interface."""
+        if not (_sound(user_message_id, ui_agent) and is_owner(owner)):
             return None
-        known = self._siblings.get((user_message_id, ui_agent))
+        known = self._siblings.get((user_message_id, ui_agent, owner))
         if known is not None and not self._db.shared:
             return known
         query = (
             select(answers)
-            .where(answers.c.user_message_id == user_message_id, answers.c.ui_agent == ui_agent)
+            .where(
+                answers.c.user_message_id == user_message_id,
+                answers.c.ui_agent == ui_agent,
+                answers.c.owner.in_(owners(owner)),
+            )
             .order_by(answers.c.at.desc(), answers.c.message_id.desc())
             .limit(1)
         )
-        row = await self._one(query, "sibling", user_message_id, ui_agent)
+        row = await self._one(query, "sibling", user_message_id, ui_agent, owner)
         if row is not None:
-            self._keep_newest((user_message_id, ui_agent), answer_from(row))
-        return self._siblings.get((user_message_id, ui_agent))
+            self._keep_newest((user_message_id, ui_agent, owner), answer_from(row))
+        return self._siblings.get((user_message_id, ui_agent, owner))
 
-    async def session(self, chat_id: str) -> Session | None:
-        """The session of the chat."""
-        if not storable(chat_id):
+    async def session(self, chat_id: str, owner: str = "") -> Session | None:
+        """The owner's session of the chat."""
+        if not (_sound(chat_id) and is_owner(owner)):
             return None
-        known = self._waiting(Session, chat_id) or self._sessions.get(chat_id)
+        known = self._waiting(Session, chat_id, owner) or self._sessions.get((chat_id, owner))
         if is_temporary(chat_id) or (known is not None and not self._db.shared):
             return known
-        row = await self._one(select(sessions).where(sessions.c.chat_id == chat_id), "session", chat_id)
-        waiting = self._waiting(Session, chat_id)
+        query = (
+            select(sessions)
+            .where(sessions.c.chat_id == chat_id, sessions.c.owner.in_(owners(owner)))
+            .order_by(sessions.c.owner.desc())
+            .limit(1)
+        )
+        row = await self._one(query, "session", chat_id, owner)
+        waiting = self._waiting(Session, chat_id, owner)
         if row is None or waiting is not None:
             return waiting or known
-        self._sessions.put(chat_id, found := session_from(row))
+        self._sessions.put((chat_id, owner), found := session_from(row))
         return found
 
     def remember(self, answer: Answer | None, session: Session | None = None) -> None:
@@ -152,32 +179,34 @@ class SessionStore:
         self._sessions.drop_where(lambda session: session.updated_at < oldest)
         return old_answers.rowcount + old_sessions.rowcount
 
-    def _waiting(self, kind: type[_Entry], entry_id: str) -> _Entry | None:
+    def _waiting(self, kind: type[_Entry], entry_id: str, owner: str) -> _Entry | None:
         """What still waits to be written."""
-        entry = self._writer.get((kind, entry_id))
+        entry = self._writer.get((kind, entry_id, owner))
         return entry if isinstance(entry, kind) else None
 
     def _remember_answer(self, answer: Answer) -> None:
-        if _sound(answer.message_id, answer.chat_id, answer.agent, answer.ui_agent):
+        ids = (answer.message_id, answer.chat_id, answer.agent, answer.ui_agent)
+        if _sound(*ids) and is_owner(answer.owner):
             answer = replace(
                 answer, user_message_id=_or_none(answer.user_message_id), voice=_or_none(answer.voice)
             )
-            self._answers.put(answer.message_id, answer)
-            self._misses.drop(("answer", answer.message_id))
+            self._answers.put((answer.message_id, answer.owner), answer)
+            self._misses.drop(("answer", answer.message_id, answer.owner))
             if answer.user_message_id is not None:
-                self._keep_newest((answer.user_message_id, answer.ui_agent), answer)
+                self._keep_newest((answer.user_message_id, answer.ui_agent, answer.owner), answer)
             if not is_temporary(answer.chat_id):
                 self._writer.put(answer)
 
     def _remember_session(self, session: Session) -> None:
-        if _sound(session.chat_id, session.active_agent, session.ui_agent):
+        ids = (session.chat_id, session.active_agent, session.ui_agent)
+        if _sound(*ids) and is_owner(session.owner):
             session = replace(session, agent_history=session.agent_history[-self._history_limit :])
-            self._sessions.put(session.chat_id, session)
-            self._misses.drop(("session", session.chat_id))
+            self._sessions.put((session.chat_id, session.owner), session)
+            self._misses.drop(("session", session.chat_id, session.owner))
             if not is_temporary(session.chat_id):
                 self._writer.put(session)
 
-    def _keep_newest(self, place: tuple[str, str], answer: Answer) -> None:
+    def _keep_newest(self, place: tuple[str, str, str], answer: Answer) -> None:
         newest = self._siblings.get(place)
         if newest is None or newest.at <= answer.at:
             self._siblings.put(place, answer)
@@ -204,8 +233,8 @@ class SessionStore:
         return None
 
 
-def _place(entry: Answer | Session) -> tuple[type, str]:
-    return type(entry), entry.message_id if isinstance(entry, Answer) else entry.chat_id
+def _place(entry: Answer | Session) -> tuple[type, str, str]:
+    return type(entry), entry.message_id if isinstance(entry, Answer) else entry.chat_id, entry.owner
 
 
 def _sound(*ids: str) -> bool:

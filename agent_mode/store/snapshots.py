@@ -50,7 +50,7 @@ class SnapshotStore:
         It is in the database on return.
 
         Raises:
-            StoreError: code `snapshot_refused`: the state is no JSON, or too large.
+            StoreError: code `snapshot_refused`: the state is no JSON or too large, or the run another user's.
         """
         if not all(storable(text) for text in (run_id, agent, user_id, chat_id) if text is not None):
             raise StoreError("An id of the run cannot be stored.", code=DATA_REFUSED)
@@ -61,8 +61,16 @@ class SnapshotStore:
         statement = self._db.insert(table).values(values)
         changes = {name: statement.excluded[name] for name in values if name != "run_id"}
         changes["claimed_until"] = None
+        same_user = table.c.user_id.is_not_distinct_from(statement.excluded.user_id)
+        statement = statement.on_conflict_do_update(index_elements=["run_id"], set_=changes, where=same_user)
         async with self._db.begin() as connection:
-            await connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_=changes))
+            kept = (await connection.execute(statement)).rowcount
+        if not kept:
+            raise StoreError(
+                "The state of a run of another user is not written over.",
+                code="snapshot_refused",
+                hint="Ask again; that begins a run of its own.",
+            )
 
     async def take(self, run_id: str) -> Snapshot | None:
         """The snapshot of the run. It stays until it is dropped: whoever resumes may die before the end."""

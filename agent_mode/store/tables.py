@@ -87,6 +87,9 @@ session = Table(
     "session",
     metadata,
     Column("chat_id", String(ID_LIMIT), primary_key=True),
+    # Ids of chats and messages may be anybody's words; with the owner they name nobody else's records.
+    # Empty: from before there were owners.
+    Column("owner", String(ID_LIMIT), primary_key=True, server_default=""),
     Column("active_agent", String(ID_LIMIT), nullable=False),
     Column("ui_agent", String(ID_LIMIT), nullable=False),
     Column("ui_since", BigInteger, nullable=False),
@@ -98,6 +101,7 @@ answer = Table(
     "answer",
     metadata,
     Column("message_id", String(ID_LIMIT), primary_key=True),
+    Column("owner", String(ID_LIMIT), primary_key=True, server_default=""),
     Column("chat_id", String(ID_LIMIT), nullable=False, index=True),
     Column("user_message_id", String(ID_LIMIT)),
     Column("agent", String(ID_LIMIT), nullable=False),
@@ -216,6 +220,7 @@ reply = Table(
     "reply",
     metadata,
     Column("message_id", String(ID_LIMIT), primary_key=True),
+    Column("owner", String(ID_LIMIT), primary_key=True, server_default=""),
     Column("chat_id", String(ID_LIMIT), nullable=False, index=True),
     Column("user_message_id", String(ID_LIMIT), nullable=False),
     Column("parent_id", String(ID_LIMIT)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -13,19 +14,29 @@ from agent_mode.observe.logs import get_logger
 log = get_logger(__name__)
 
 BELIEVED_SECONDS = 60.0
-"""For how long an answer is believed."""
+"""For how long an answer is believed without asking again."""
+LAST_YES_SECONDS = 3600.0
+"""For how long the last "yes" holds while Open WebUI does not answer; the last "no" holds until it does."""
 SILENT_SECONDS = 30.0
-"""For how long nobody is asked after Open WebUI did not answer, or refused the service key."""
+"""For how long a question is not asked again after there was no answer, or the service key was refused."""
 TIMEOUT_SECONDS = 3.0
-_MEMORY = 10_000
+_MEMORY = 50_000
+_EVERY = ""
+"""In place of a model: all of them."""
 _MANY = 3
 """From how many models on all are asked for at once."""
+_Question = tuple[str | None, str]
+"""A user's id (None: everyone) and a model."""
+_Kept = TypeVar("_Kept")
 _WITHHELD = object()
 """In place of a record that Open WebUI does not show."""
 
 
 class Access:
     """May a user use a model? Asked with a service key, believed for a minute.
+
+    While Open WebUI does not answer, what it said last holds: a slow moment must not open what it keeps shut.
+    Each question is silent by itself, so that one user's slow moment is nobody else's.
 
     Open WebUI has no single call for it. Its rule: admins; the model's owner; a read grant for the user, for
     everyone, or for one of the user's groups; and the same for the model it is built on. Versions before 0.8
@@ -40,35 +51,41 @@ class Access:
         self._url = url.rstrip("/") if url else None
         self._api_key = api_key
         self._session: aiohttp.ClientSession | None = None
-        self._silent_until = 0.0
-        self._known: dict[tuple[str, str], tuple[float, bool]] = {}
+        self._known: dict[_Question, tuple[float, bool]] = {}
+        self._silent: dict[_Question, float] = {}
+        """By question, until when nobody is asked."""
 
-    async def may_use(self, user_id: str, model: str) -> bool | None:
-        """Whether the user may use the model; None when there is nobody to ask or no answer.
+    @property
+    def asks(self) -> bool:
+        """Whether there is anybody to ask."""
+        return self._url is not None and self._api_key is not None
+
+    async def may_use(self, user_id: str | None, model: str) -> bool | None:
+        """Whether the user may use the model; None when there is nobody to ask, or never was an answer.
 
         Args:
-            user_id: Open WebUI's id of a user who is no admin.
+            user_id: Open WebUI's id of a user who is no admin; None: may everyone?
             model: the model's id.
         """
-        if self._url is None or self._api_key is None:
+        if not self.asks:
             return None
         known = self._recall(user_id, model)
         if known is not None:
             return known
-        if time.monotonic() < self._silent_until:
-            return None
+        if self._is_silent(user_id, model):
+            return self._last(user_id, model)
         try:
             allowed = await self._ask(user_id, model)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._keep_silent(error, model)
-            return None
+            self._keep_silent(error, user_id, model)
+            return self._last(user_id, model)
         self._remember(user_id, model, allowed)
         return allowed
 
-    async def learn(self, user_id: str, models: Iterable[str]) -> None:
+    async def learn(self, user_id: str | None, models: Iterable[str]) -> None:
         """Asks about many models in two calls, so that `may_use` need not ask about each."""
         unknown = [model for model in models if self._recall(user_id, model) is None]
-        quiet = self._url is None or self._api_key is None or time.monotonic() < self._silent_until
+        quiet = not self.asks or self._is_silent(user_id, _EVERY)
         if quiet or len(unknown) < _MANY:
             return
         try:
@@ -77,36 +94,45 @@ class Access:
                 return
             groups = await self._groups(user_id)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._keep_silent(error, "all")
+            self._keep_silent(error, user_id, _EVERY)
             return
         records = {record.get("id"): record for record in listed if isinstance(record, dict)}
         for model in unknown:
             self._remember(user_id, model, _open(records.get(model), user_id, groups))
 
-    def _recall(self, user_id: str, model: str) -> bool | None:
+    def _recall(self, user_id: str | None, model: str) -> bool | None:
         known = self._known.get((user_id, model))
         return known[1] if known and time.monotonic() - known[0] < BELIEVED_SECONDS else None
 
-    def _remember(self, user_id: str, model: str, allowed: bool) -> None:
-        if len(self._known) >= _MEMORY:
-            self._known.clear()
-        self._known[user_id, model] = (time.monotonic(), allowed)
+    def _last(self, user_id: str | None, model: str) -> bool | None:
+        """What Open WebUI said last, however long ago; None if it never did, or a "yes" is too old."""
+        asked, allowed = self._known.get((user_id, model), (0.0, None))
+        return None if allowed and time.monotonic() - asked >= LAST_YES_SECONDS else allowed
 
-    def _keep_silent(self, error: Exception, model: str) -> None:
-        self._silent_until = time.monotonic() + SILENT_SECONDS
-        log.warning("Open WebUI did not say who may use what", reason=type(error).__name__, model=model)
+    def _remember(self, user_id: str | None, model: str, allowed: bool) -> None:
+        _put(self._known, (user_id, model), (time.monotonic(), allowed))
+        self._silent.pop((user_id, model), None)
+
+    def _is_silent(self, user_id: str | None, model: str) -> bool:
+        now = time.monotonic()
+        return any(now < self._silent.get((user_id, which), 0.0) for which in (model, _EVERY))
+
+    def _keep_silent(self, error: Exception, user_id: str | None, model: str) -> None:
+        _put(self._silent, (user_id, model), time.monotonic() + SILENT_SECONDS)
+        reason = type(error).__name__
+        log.warning("Open WebUI did not say who may use what", reason=reason, model=model or "all")
 
     def forget(self) -> None:
-        """Believe nothing any more: access was just changed."""
-        self._known.clear()
-        self._silent_until = 0.0
+        """Believe nothing any more: access was just changed. A "no" goes on holding against silence."""
+        self._known = {key: (-math.inf, False) for key, (_, allowed) in self._known.items() if not allowed}
+        self._silent.clear()
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, user_id: str, model: str, above: frozenset[str] = frozenset()) -> bool:
+    async def _ask(self, user_id: str | None, model: str, above: frozenset[str] = frozenset()) -> bool:
         record = await self._record(model)
         if not isinstance(record, dict) or record.get("is_active") is False:
             return False  # without a record a model is the admins' alone
@@ -138,7 +164,9 @@ class Access:
         found = listed if isinstance(listed, list) else []
         return next((entry for entry in found if isinstance(entry, dict) and entry.get("id") == model), None)
 
-    async def _groups(self, user_id: str) -> set[str]:
+    async def _groups(self, user_id: str | None) -> set[str]:
+        if user_id is None:
+            return set()
         groups = await self._get(f"/api/v1/users/{user_id}/groups", {"include_inherited": "true"})
         known = (
             [group.get("id") for group in groups if isinstance(group, dict)]
@@ -161,18 +189,26 @@ class Access:
             return _WITHHELD if answer is None else answer
 
 
-def _open(record: Any, user_id: str, groups: set[str]) -> bool:
+def _put(memory: dict[_Question, _Kept], key: _Question, value: _Kept) -> None:
+    """Remembers the newest; what was asked longest ago is forgotten."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > _MEMORY:
+        del memory[next(iter(memory))]
+
+
+def _open(record: Any, user_id: str | None, groups: set[str]) -> bool:
     """Whether a model's record lets the user in; the model below it is another question."""
     if not isinstance(record, dict) or record.get("is_active") is False:
         return False
-    if record.get("user_id") == user_id:
+    if user_id is not None and record.get("user_id") == user_id:
         return True
     if "access_grants" not in record and "access_control" in record:
         return _controlled(record["access_control"], user_id, groups)
     return _granted(record.get("access_grants"), user_id, groups)
 
 
-def _controlled(control: Any, user_id: str, groups: set[str]) -> bool:
+def _controlled(control: Any, user_id: str | None, groups: set[str]) -> bool:
     """As versions before 0.8 have it: null is for everyone, an empty object for nobody."""
     if control is None:
         return True
@@ -185,7 +221,7 @@ def _controlled(control: Any, user_id: str, groups: set[str]) -> bool:
     )
 
 
-def _granted(grants: Any, user_id: str, groups: set[str]) -> bool:
+def _granted(grants: Any, user_id: str | None, groups: set[str]) -> bool:
     for grant in grants if isinstance(grants, list) else ():
         if not isinstance(grant, dict) or grant.get("permission") != "read":
             continue

@@ -17,6 +17,10 @@ READ_SECONDS = 6.0
 """Seconds without a byte."""
 MAX_BYTES = 32 * 2**20
 _QUOTED = 200
+REACHED_PATHS = frozenset({"/reached", "/v1/reached"})
+"""Our server answers there whoever has its key, so that it is seen by which ways its key is brought."""
+REACHED = {"reached": "agent_mode"}
+"""What it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,23 @@ class _Bearer(AuthBase):
         return request
 
 
-def get(url: str, key: str | None = None, *, proxied: bool = False) -> Answer:
+def get(
+    url: str, key: str | None = None, *, proxied: bool = False, body: dict[str, Any] | None = None
+) -> Answer:
     """Asks; never raises, and follows no redirect: the key is for this address alone.
 
     Args:
         url: the whole address.
         key: bearer token.
         proxied: whether proxies of the environment may be used.
+        body: JSON to send along.
     """
     try:
         with requests.Session() as session:
             session.trust_env = proxied and any(name.lower().endswith("_proxy") for name in os.environ)
             with session.get(
                 url,
+                json=body,
                 auth=_Bearer(key),
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 allow_redirects=False,

@@ -32,6 +32,7 @@ class AdminPage:
     Attributes:
         page: Playwright's page.
         console: errors and warnings that the page's scripts reported.
+        dialogs: what the browser asked, such as whether to leave; it was answered with yes.
     """
 
     def __init__(self, browser: Browser, server: Server, *, phone: bool = False, dark: bool = False) -> None:
@@ -46,11 +47,18 @@ class AdminPage:
         self.page = self._context.new_page()
         self.console: list[str] = []
         self.page.on("console", self._heard)
+        self.dialogs: list[str] = []
+        self.page.on("dialog", self._asked)
         self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
 
     def _heard(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.console.append(f"{message.type}: {message.text}")
+
+    def _asked(self, dialog: Any) -> None:
+        # Without this, Playwright would answer, and nobody would know.
+        self.dialogs.append(dialog.type)
+        dialog.accept()
 
     @property
     def main(self) -> Locator:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.e2e.agents import agents
 from tests.e2e.driver import Window
 from tests.e2e.personas import CATALOGUE, check, prompts_in
+from tests.e2e.rest_chat import RestChat
 from tests.e2e.stand import PLAIN, PUBLIC, ScriptedProvider, Stand
-from tests.e2e.webui import EVERYBODY
+from tests.e2e.webui import EVERYBODY, Connection
+from tests.server.servers import eventually
 
 TEACHER = "🍎 Teacher"
 SECRET = "personas.teacher"
 """For the group of Ann; Bob is in another one."""
 REFUSED = f"You may not use {TEACHER} here. Ask an admin for access to that model."
+Connect = Callable[..., None]
 TABLE = "month,sales\nJanuary,10\nFebruary,32"
 
 
@@ -119,3 +123,59 @@ def test_a_file_agent_does_not_call_it_for_them(
     assert provider.turns == []
     bob.reload()
     assert bob.answer.errors == answer.errors
+
+
+@pytest.fixture
+def connected(stand: Stand) -> Iterator[Connect]:
+    """Connects our server with other options, until the test ends."""
+
+    def connect(**config: Any) -> None:
+        ours = Connection(stand.ours.url, stand.ours.key, config)
+        stand.admin.connect(ours, stand.plain_connection)
+
+    yield connect
+    stand.admin.connect(stand.connection, stand.plain_connection)
+
+
+def test_with_model_ids_nobody_is_anybody_else(
+    stand: Stand, provider: ScriptedProvider, connected: Connect
+) -> None:
+    """Open WebUI calls no inlet then, and lets through the `user` that its users write."""
+    connected(model_ids=["personas.coder", "personas.writer"])
+    for who in (stand.admin, stand.ann):
+        forged = {"id": who.id, "name": who.name, "email": "x@example.org", "role": "admin"}
+        answer = stand.bob.complete("personas.coder", "!agent history coder", user=forged).text
+        assert "Only an admin of Open WebUI" in answer
+        assert REFUSED in stand.bob.complete("personas.coder", "!teacher say: secrets", user=forged).text
+    assert provider.turns == []
+    assert "as before" in stand.bob.complete("personas.coder", "say: as before").text
+
+
+def test_forged_ids_of_a_chat_reach_nothing_of_its_owner(
+    stand: Stand, provider: ScriptedProvider, connected: Connect
+) -> None:
+    """One of Open WebUI's routes fills header templates from what the caller says."""
+    connected(
+        headers={
+            "X-Agent-Mode-User-Id": "{{USER_ID}}",
+            "X-Agent-Mode-User-Role": "{{USER_ROLE}}",
+            "X-Agent-Mode-Chat-Id": "{{CHAT_ID}}",
+            "X-Agent-Mode-Message-Id": "{{MESSAGE_ID}}",
+            "X-Agent-Mode-Parent-Id": "{{USER_MESSAGE_PARENT_ID}}",
+        }
+    )
+    chat = RestChat(stand.ann, "personas.coder")
+    message_id = chat.ask("say: one")["id"]
+    forged = {"chat_id": chat.id, "message_id": message_id, "user_message": {"parentId": None}}
+    body = {"model": "personas.coder", "messages": [{"role": "user", "content": "!writer say: mine"}]}
+    reply = stand.bob.post("/openai/chat/completions", {**body, "stream": False, "metadata": forged})
+    assert reply["choices"][0]["message"]["content"] == "mine"
+
+    def runs() -> set[tuple[str, str]]:
+        items = stand.ours.get("/api/v1/runs/", params={"chat_id": chat.id}).json()["items"]
+        return {(run["user_id"], run["agent"]) for run in items if run["message_id"] == message_id}
+
+    assert eventually(lambda: len(runs()) == 2)
+    assert runs() == {(stand.ann.id, "coder"), (stand.bob.id, "writer")}
+    assert chat.ask("say: two")["content"] == "two"
+    assert prompts_in(provider.turns[-1]) == ["coder"]

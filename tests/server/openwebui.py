@@ -294,8 +294,12 @@ class OpenWebUI:
         headers: dict[str, str] = {}
         if self._chat_id_header or self._templates:
             headers["X-OpenWebUI-Chat-Id"] = metadata.get("chat_id") or ""
+        if self._chat_id_header:
+            headers |= {"X-OpenWebUI-User-Id": self.user["id"], "X-OpenWebUI-User-Role": self.user["role"]}
         if self._templates:
             headers |= {
+                "X-Agent-Mode-User-Id": self.user["id"],
+                "X-Agent-Mode-User-Role": self.user["role"],
                 "X-Agent-Mode-Message-Id": metadata.get("message_id") or "",
                 "X-Agent-Mode-User-Message-Id": metadata.get("user_message_id") or "",
                 "X-Agent-Mode-Parent-Id": (metadata.get("user_message") or {}).get("parentId") or "",

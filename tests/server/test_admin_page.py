@@ -15,9 +15,12 @@ import jwt
 import pytest
 import requests
 
+from agent_mode.errors import ConfigurationError
+from agent_mode.server import serve
+from agent_mode.settings import Settings
 from tests.owui_double import Double
 from tests.provider import Provider
-from tests.server.servers import KEY, OLD, OURS, STOCK, Server, eventually, make, params, running
+from tests.server.servers import KEY, OLD, OURS, STOCK, Server, make, params, running
 
 COOKIE = "agent_mode_admin"
 HTML = {"Accept": "text/html"}
@@ -234,11 +237,38 @@ def test_failed_sign_ins_are_slowed_down(fresh: Server) -> None:
     statuses = [sign_in(fresh, key="wrong").status_code for _ in range(8)]
     assert statuses[:4] == [401] * 4
     assert statuses[-1] == 429
-    refused = sign_in(fresh)
-    assert refused.status_code == 429, "the right key has to wait as well"
+    refused = sign_in(fresh, key="wrong")
     assert "Wait" in refused.text
-    assert eventually(lambda: sign_in(fresh).status_code == 303, within=10)
+    assert sign_in(fresh).status_code == 303, "others' wrong keys keep nobody waiting who has the right one"
     assert sign_in(fresh, key="wrong").status_code == 401, "who came in begins anew"
+
+
+def test_a_password_has_to_wait_for_its_own_account_alone(tmp_path: Path, provider_process: Provider) -> None:
+    with Double() as webui:
+        ada = webui.user("ada", role="admin")
+        environment = {"OPENWEBUI_URL": webui.url, "AGENT_MODE_TRUSTED_PROXIES": "127.0.0.0/8"}
+        server = make(OURS, tmp_path, provider_process.base_url, foreign=(), environment=environment)
+        with running(server):
+
+            def guess(email: str, client: str) -> int:
+                headers = own(server) | {"X-Forwarded-For": client}
+                form = {"email": email, "password": "wrong"}
+                return server.anonymous("POST", "/admin/sign-in", data=form, headers=headers).status_code
+
+            statuses = [guess("ada@example.org", "203.0.113.1") for _ in range(8)]
+            assert (statuses[:4], statuses[-1]) == ([401] * 4, 429)
+            assert guess("bob@example.org", "203.0.113.1") == 401, "another account from there"
+            assert guess("ada@example.org", "203.0.113.2") == 401, "this account from elsewhere"
+            assert sign_in(server, key=ada.key).status_code == 303
+            assert "address=203.0.113.1]" in server.log()
+
+
+@pytest.mark.parametrize("entry", ["proxy.example", "10.0.0.1/8", "127.0.0.1:80"])
+def test_what_is_no_proxy_is_refused_at_the_start(entry: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        serve._proxies(Settings(trusted_proxies=f"127.0.0.1, {entry}"))  # pyright: ignore[reportCallIssue]
+    assert refused.value.field == "AGENT_MODE_TRUSTED_PROXIES"
+    assert entry in refused.value.message
 
 
 def test_admins_of_open_webui_sign_in_with_what_open_webui_knows(

@@ -496,9 +496,11 @@ def test_a_workspace_model_on_ours_gets_the_context(server: Server, provider: Pr
     chat = client.chat()
 
     answer = chat.ask("Explain light", "my-teacher").good()
-    context = unpack(answer.sent[CONTEXT_KEY], KEY)
+    signed = unpack(answer.sent[CONTEXT_KEY], KEY)
 
-    assert context is not None
+    assert signed is not None
+    context = signed.context
+    assert signed.user.id == client.user["id"]
     assert (context.chat_id, context.message_id) == (chat.id, chat.metadata["message_id"])
     assert context.via is None
     assert {**client.replies[-1], CONTEXT_KEY: None} == {**client.given[-1], CONTEXT_KEY: None}
@@ -543,8 +545,9 @@ def test_the_console_answers(admin: AnyModel, provider: Provider, text: str, wor
     assert reply["model"] == CONSOLE
     metadata = {key: value for key, value in reply["metadata"].items() if key != "agent_hotswap"}
     assert {**reply, "model": "gpt-4o", "metadata": metadata} == {**given, CONTEXT_KEY: reply[CONTEXT_KEY]}
-    context = unpack(reply[CONTEXT_KEY], KEY)
-    assert context is not None
+    signed = unpack(reply[CONTEXT_KEY], KEY)
+    assert signed is not None
+    context = signed.context
     assert (context.via, context.said, context.chat_id) == ("gpt-4o", text, chat.id)
     assert words in answer.text
     assert (answer.done, set(answer.finish_reasons), provider.chats) == (1, {"stop"}, [])
@@ -1077,6 +1080,45 @@ def test_a_sequence_may_speak_through_openwebui_with_the_users_own_session(
     assert len(webui.said) == 2  # our service key is nobody's to borrow
     assert refused.text.count("⚠️") == 2
     assert SESSION not in refused.text + server.log_file.read_text()
+
+
+def test_without_an_inlet_a_body_names_nobody(access: Access, provider: Provider) -> None:
+    """With Model IDs in the connection Open WebUI calls no inlet and lets the user's own `user` through."""
+    access.webui.grant("personas.writer", ("user", "*"))
+    access.webui.grant("personas.teacher", ("user", access.id))
+
+    def asked(text: str, user: Any, **headers: str) -> Answer:
+        body = {"model": "personas.coder", "messages": [{"role": "user", "content": text}], "user": user}
+        return access.client.complete({**body, "stream": False}, headers).good()
+
+    for forged in ({"id": access.id, "role": "user"}, {"id": "root", "role": "admin"}, "root", None):
+        assert "Only an admin" in asked("!agent history coder", forged).text
+        assert "You may not use 🍎 Teacher here." in asked("!teacher Explain", forged).text
+        assert "Settings belong to a user" in asked("!agent settings prefix /", forged).text
+        listed = asked("!agent list", forged).text
+        assert ("`!writer`" in listed, "`!teacher`" in listed) == (True, False)
+    assert provider.chats == []
+    asked("!writer A poem", None)  # what everyone may use
+    assert len(provider.chats) == 1
+    told = {"X-Agent-Mode-User-Id": access.id, "X-Agent-Mode-User-Role": "user"}
+    assert "Teacher" not in asked("!teacher Explain", None, **told).text
+    assert CATALOGUE["teacher"]["prompt"][:60] in text_of(provider.last().body["messages"])
+
+
+def test_a_workspace_model_does_not_speak_through_its_namesake(
+    server: Server, admin: AnyModel, provider: Provider
+) -> None:
+    """A workspace model may bear the id of a provider's model that its users were never given."""
+    text = "!teacher Explain light !writer a poem"
+    admin.chat().ask(text, "stub-echo").good()
+    assert {recorded.body["model"] for recorded in provider.chats} == {"stub-echo"}
+    provider.clear()
+
+    namesake = AnyModel(server, admin.user, bases={"stub-echo": "gpt-4o"})
+    answer = namesake.chat().ask(text, "stub-echo")
+
+    assert provider.chats == []
+    assert answer.text.count("Several personas cannot speak through “stub-echo” here.") == 2
 
 
 def test_it_is_out_of_reach_by_what_a_transcript_says(access: Access, provider: Provider) -> None:

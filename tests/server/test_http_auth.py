@@ -24,6 +24,8 @@ UNLISTED = [
     ("GET", "/api/v1/agents/"),
     ("GET", "/api/v1/personas/"),
     ("GET", "/api/v1/runs/"),
+    ("GET", "/reached"),
+    ("GET", "/v1/reached"),
     ("GET", "/no/such/route"),
     ("POST", "/"),
     ("PUT", "/healthz"),

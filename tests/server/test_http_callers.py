@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from agent_mode.tools.openwebui import OpenWebUIClient
 from agent_mode.tools.runner import NOT_FOR_CHATS
 from tests.owui_double import RUNNER, Account, Double
 from tests.provider import Provider
-from tests.server.servers import KEY, OURS, STOCK, Kind, Server, make, running
+from tests.server.servers import KEY, OURS, STOCK, Kind, Server, eventually, make, running
 
 CODER = "personas.coder"
 ROUTES = ("", "/v1")
@@ -118,14 +119,50 @@ def test_commands_follow_the_real_user(world: World) -> None:
     """What only admins may do is refused to one who merely claims to be one."""
     body = [{"role": "user", "content": "!agent history coder"}]
 
-    def asked(credential: str, claimed: str) -> str:
-        user = {"id": "root", "role": claimed}
-        reply = world.chat(credential, messages=body, user=user, stream=False)
+    def asked(credential: str, claimed: str, **headers: str) -> str:
+        user = {"id": world.root.id, "role": claimed}
+        reply = world.server.anonymous(
+            "POST",
+            "/chat/completions",
+            json={"model": CODER, "messages": body, "user": user, "stream": False},
+            headers=bearer(credential) | headers,
+        )
         return reply.json()["choices"][0]["message"]["content"]
 
-    as_admin = asked(KEY, "admin")
-    assert asked(world.bob.token, "admin") == asked(KEY, "user") != as_admin
+    told = {"X-Agent-Mode-User-Id": world.root.id, "X-Agent-Mode-User-Role": "admin"}
+    as_admin = asked(KEY, "user", **told)  # who has the key says so in headers, not in the body
+    assert asked(world.bob.token, "admin", **told) == asked(KEY, "admin") != as_admin
     assert asked(world.root.token, "user") == as_admin
+
+
+def test_forged_ids_of_a_chat_reach_nothing_of_its_owner(world: World) -> None:
+    """A user who calls us directly names another one's chat and message."""
+    chat = f"chat-{world.server.port}-{uuid.uuid4().hex}"
+
+    def turn(who: Account, message: str, parent: str, said: list[str]) -> None:
+        headers = bearer(who.token) | {
+            "X-Agent-Mode-Chat-Id": chat,
+            "X-Agent-Mode-Message-Id": f"{chat}-{message}",
+            "X-Agent-Mode-Parent-Id": f"{chat}-{parent}" if parent else "",
+        }
+        messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+        body = {"model": CODER, "messages": messages, "stream": False}
+        reply = world.server.anonymous("POST", "/chat/completions", json=body, headers=headers)
+        assert reply.status_code == 200, reply.text
+
+    def runs() -> set[tuple[str, str, str]]:
+        items = world.server.get("/api/v1/runs/", params={"chat_id": chat}).json()["items"]
+        return {(run["user_id"], run["message_id"].removeprefix(f"{chat}-"), run["agent"]) for run in items}
+
+    root, bob = world.root.id, world.bob.id
+    turn(world.root, "m1", "", ["Hi"])
+    turn(world.bob, "m1", "", ["!writer Hi"])
+    assert eventually(lambda: len(runs()) == 2)
+    assert runs() == {(root, "m1", "coder"), (bob, "m1", "writer")}
+    turn(world.root, "m2", "m1", ["Hi", "Hello", "And now?"])
+    turn(world.bob, "m2", "m1", ["Hi", "Hello", "And now?"])
+    assert eventually(lambda: len(runs()) == 4)
+    assert {run for run in runs() if run[1] == "m2"} == {(root, "m2", "coder"), (bob, "m2", "writer")}
 
 
 def test_a_model_that_the_user_may_not_use(world: World) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from aiohttp import web
 
+from agent_mode.agents.delegation import may_reach
+from agent_mode.agents.spec import Caller
+from agent_mode.chat.access import caller_of, forbidden
+from agent_mode.chat.runtime import Runtime
+from agent_mode.chat.turn import User
 from agent_mode.tools import access as module
 from agent_mode.tools.access import Access
+from tests.runtimes import settings
 
 MODEL = "personas.console"
 KEY = "sk-service"
@@ -89,7 +96,28 @@ async def test_without_address_or_key_there_is_nobody_to_ask(url: str | None, ke
     access = Access(url, key)
 
     assert await access.may_use("ann", MODEL) is None
+    assert not access.asks
     await access.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "principal", "allowed"), [("user", "*", True), ("user", "ann", False), ("group", "g1", False)]
+)
+async def test_whom_nobody_vouches_for_may_use_what_everyone_may(
+    webui: OpenWebUI, access: Access, kind: str, principal: str, allowed: bool
+) -> None:
+    webui.groups["ann"] = [{"id": "g1"}]
+    webui.grant(kind, principal, user_id=None)
+    for name in ("b", "c", "d"):
+        webui.grant(kind, principal, name, user_id=None)
+
+    assert access.asks
+    assert await access.may_use(None, MODEL) is allowed
+    await access.learn(None, ["b", "c", "d"])
+    asked = len(webui.asked)
+    assert [await access.may_use(None, name) for name in ("b", "c", "d")] == [allowed] * 3
+    assert len(webui.asked) == asked
+    assert not any("groups" in path for path in webui.asked)
 
 
 @pytest.mark.parametrize(
@@ -329,6 +357,58 @@ async def test_what_is_known_holds_while_there_is_no_answer(webui: OpenWebUI, ac
     assert await access.may_use("bob", MODEL) is False
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["asked", "listed"])
+async def test_an_old_no_holds_as_long_as_there_is_no_answer(
+    webui: OpenWebUI, access: Access, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    """Else one slow moment, a minute after the refusal, would open it."""
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    webui.grant("user", "ann")
+    if listed:
+        await access.learn("bob", (MODEL, "b", "c"))
+    else:
+        assert await access.may_use("bob", MODEL) is False
+    assert await access.may_use("ann", MODEL) is True
+    webui.replies = {"api/v1/": web.Response(status=500)}
+
+    for later in (61, 1, 31, 3000, 90_000):
+        now += later
+        await access.learn("bob", (MODEL, "b", "c"))
+        assert await access.may_use("bob", MODEL) is False
+        assert await access.may_use("ann", MODEL) is (True if later < 90_000 else None), "a yes grows old"
+
+    access.forget()
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (None, False)
+    webui.replies = {}
+    webui.grant("user", "bob")
+    now += 31
+    assert (await access.may_use("ann", MODEL), await access.may_use("bob", MODEL)) == (False, True)
+
+
+async def test_one_question_without_an_answer_silences_no_other(webui: OpenWebUI, access: Access) -> None:
+    """Else whoever makes one of them slow would open what others are asked for the first time."""
+    webui.grant("user", "ann")
+    webui.replies = {"users/eve": web.Response(status=500)}
+    assert await access.may_use("eve", MODEL) is None
+    await access.learn("eve", (MODEL, "b", "c"))
+
+    assert await access.may_use("bob", MODEL) is False
+    assert await access.may_use("ann", MODEL) is True
+
+
+async def test_what_was_asked_last_is_remembered_longest(
+    webui: OpenWebUI, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MEMORY", 3)
+    for user in ("a", "b", "c", "d"):
+        assert await access.may_use(user, MODEL) is False
+    asked = len(webui.asked)
+
+    assert [await access.may_use(user, MODEL) for user in ("b", "c", "d")] == [False] * 3
+    assert len(webui.asked) == asked
+
+
 async def test_nobody_waits_for_long(
     webui: OpenWebUI, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
@@ -399,3 +479,26 @@ async def test_a_list_that_does_not_come_is_waited_for_once(webui: OpenWebUI, ac
 
     assert await access.may_use("ann", MODEL) is None
     assert len(webui.asked) == 1
+
+
+# Whom nobody vouches for
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_stranger_has_no_benefit_of_the_doubt(tmp_path: Path, asks: bool) -> None:
+    """Where Open WebUI could say who may use what, and does not answer."""
+    there: dict[str, Any] = {"openwebui_url": "http://127.0.0.1:9", "openwebui_api_key": KEY} if asks else {}
+    runtime = await Runtime.open(settings(tmp_path, **there))
+    try:
+        assert await forbidden(runtime, User("ann"), "coder") is False
+        for stranger in (User(), User(claimed="ann")):
+            assert await forbidden(runtime, stranger, "coder") is asks
+            spec = runtime.directory.get("coder")
+            assert spec is not None
+            assert await may_reach(runtime.services, caller_of(stranger), spec) is not asks
+            assert await runtime.services.credential_of(caller_of(stranger)) is None
+        # A script that uses our API has the connection key.
+        assert await may_reach(runtime.services, Caller(), spec) is True
+        assert await forbidden(runtime, User("ada", admin=True), "coder") is False
+    finally:
+        await runtime.close()

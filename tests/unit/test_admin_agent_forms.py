@@ -8,13 +8,14 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agent_mode.admin.agent_templates import draft_of, templates
-from agent_mode.admin.drafts import draft
+from agent_mode.admin.drafts import draft, odd_patterns, without_secrets
 from agent_mode.admin.pages.agent_fields import id_of
 from agent_mode.admin.pages.agent_graph import hand_overs, levels
 from agent_mode.admin.pages.components.schema_fields import empty_row, fields_of, placed
 from agent_mode.agents import types
 from agent_mode.agents.definitions import LlamaIndexDefinition
 from agent_mode.errors import Problem
+from agent_mode.tools.specs import ToolSpec
 from agent_mode.valves import AgentValves
 
 
@@ -178,10 +179,53 @@ def test_hand_overs_of_a_draft_that_is_anything(definition: dict[str, Any]) -> N
     ("name", "expected"),
     [
         ("Weather Report", "weather-report"),
-        ("  <b>Ärger</b> 2 ", "b-rger-b-2"),
+        ("  <b>Ärger</b> 2 ", "b-arger-b-2"),
+        ("Über Größe", "uber-grosse"),
+        ("ﬁne №1", "fine-no1"),
         ("日本", ""),
         ("a" * 99, "a" * 64),
     ],
 )
 def test_an_id_made_from_a_name(name: str, expected: str) -> None:
     assert id_of(name) == expected
+
+
+def test_a_draft_is_kept_elsewhere_without_its_new_secrets() -> None:
+    values = {"agent_type": "persona", "valves": {"llm_api_key": "sk-typed-just-now", "llm_model": "m"}}
+    assert without_secrets(values, {})["valves"] == {"llm_model": "m"}
+    known = {"valves": {"llm_api_key": "****abcd"}}
+    assert without_secrets(values, known)["valves"] == {"llm_api_key": "****abcd", "llm_model": "m"}
+    kept = {"agent_type": "persona", "valves": {"llm_api_key": "****abcd"}}
+    assert without_secrets(kept, known) == kept
+    forgotten = {"agent_type": "persona", "valves": {"llm_api_key": None}}
+    assert without_secrets(forgotten, known) == forgotten
+    assert without_secrets({"agent_type": "nobody's", "valves": {"a": "b"}}, {})["valves"] == {}
+    assert without_secrets({"valves": 1}, {}) == {"valves": 1}
+    assert values["valves"]["llm_api_key"] == "sk-typed-just-now"  # the draft itself stays
+
+
+def test_names_and_patterns_of_tools_that_fit_nothing() -> None:
+    def odd(
+        tools: list[ToolSpec] | None, *patterns: str, allowed: str | None = None
+    ) -> list[tuple[str, str]]:
+        values = {
+            "id": "mine",
+            "name": "Mine",
+            "agent_type": "llamaindex_workflow",
+            "definition": {"instructions": "x", "tools": list(patterns)},
+            "valves": {"allowed_tools": allowed} if allowed else {},
+        }
+        made = draft(values, known=None, allow_code=False)
+        assert made.parts is not None, made.problems
+        return [(problem.field, problem.message) for problem in odd_patterns(made.parts, tools)]
+
+    tools = [ToolSpec("roll_dice", "roll_dice", "", {}, "openwebui", "dice")]
+    bad = ("definition.tools", "“[bad(” has a [ without a ], and fits no tool.")
+    assert odd(None, "[bad(", "search_*") == [bad]
+    assert odd([], "search_*") == []  # nobody knows
+    assert odd(tools, "roll_*", "dice", "dice/roll_[de]*", "[[]x") == [
+        ("definition.tools", "No tool of Open WebUI fits “[[]x”.")
+    ]
+    assert odd(tools, allowed="roll_dice, -weather") == [
+        ("valves.allowed_tools", "No tool of Open WebUI fits “-weather”.")
+    ]

@@ -87,11 +87,26 @@ def test_failed_tries_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert [tries.begin("10.0.0.1") for _ in range(FREE)] == [0.0] * FREE
 
 
-def test_addresses_are_remembered_within_bounds() -> None:
+def test_each_account_and_the_keys_are_counted_by_themselves() -> None:
+    """Behind a proxy everybody has one address."""
     tries = Slowdown()
-    for number in range(3 * 4096):
-        tries.begin(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert len(tries._tries) == 4096
+    for _ in range(FREE):
+        assert tries.begin("10.0.0.1", "Ada@example.org") == 0.0
+    assert tries.begin("10.0.0.1", " ada@EXAMPLE.org ") > 0
+    assert tries.begin("10.0.0.1", "bob@example.org") == 0.0
+    assert tries.begin("10.0.0.1") == 0.0
+    assert tries.begin("10.0.0.2", "ada@example.org") == 0.0
+    tries.succeeded("10.0.0.1", "bob@example.org")
+    assert tries.begin("10.0.0.1", "ada@example.org") > 0, "another's success is not one's own"
+    tries.begin("10.0.0.1", "\ud800" * 10_000)
+
+
+def test_addresses_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slowdown, "_MEMORY", 1000)
+    tries = Slowdown()
+    for number in range(3000):
+        tries.begin(f"10.0.{number >> 8}.{number & 255}", "a@b.c" if number % 2 else "")
+    assert len(tries._tries) == 1000
     assert network("2001:db8::1") == network("2001:db8::ffff:1") != network("2001:db8:0:1::1")
     assert network("::ffff:10.0.0.1") == "10.0.0.1"
     assert network("fe80::1%eth0") == "fe80::/64"

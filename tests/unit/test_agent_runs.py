@@ -461,6 +461,23 @@ async def test_code_that_fails_says_what_failed(runtime: Runtime) -> None:
     assert "test_agent_runs.py" in (record.trace or "")
 
 
+async def test_secrets_in_what_code_says_are_for_admins_alone(runtime: Runtime) -> None:
+    async def run(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
+        yield "So far. "
+        raise OSError(
+            "no answer from https://ann:hidden-1@shop.example/v1?api_key=hidden-2 with Bearer hidden-3"
+        )
+
+    told = await play(runtime, coded(run), task("Go"))
+    assert told.failure is not None
+    message = told.failure.error.message
+    assert "OSError: no answer from https://shop.example/v1?… with Bearer [secret]" in message
+    await runtime.run_store.flush()
+    [record], _ = await runtime.run_store.page(0, 10)
+    assert "hidden" not in str(record.error)
+    assert "ann:hidden-1@shop.example/v1?api_key=hidden-2" in (record.trace or "")
+
+
 @pytest.mark.parametrize("model", ["stub-slow", "stub-hang", "stub-stall"])
 async def test_stop_ends_the_run_and_the_providers_connection(
     runtime: Runtime, provider: Provider, model: str

@@ -72,7 +72,8 @@ class Chat:
 
     async def session(self) -> Session:
         async with asyncio.timeout(2):
-            while (found := await self.runtime.sessions.session("c")) is None:  # noted off the user's path
+            # Noted off the user's path.
+            while (found := await self.runtime.sessions.session("c", USER.owner)) is None:
                 await asyncio.sleep(0.001)
         return found
 

@@ -228,7 +228,12 @@ class Notes:
         self.replies = self
         self.heard: list[tuple[str, str]] = []
 
-    async def said(self, message_id: str, text: str) -> None:
+    async def expects(self, message_id: str, owner: str) -> bool:
+        assert owner == "ann"
+        return message_id == "m2"
+
+    async def said(self, message_id: str, text: str, owner: str) -> None:
+        assert owner == "ann"
         self.heard.append((message_id, text))
 
 
@@ -238,7 +243,7 @@ OUTLET = {"id": "m2", "chat_id": "c", "messages": [{"id": "m1", "role": "user", 
 
 async def heard(body: dict[str, Any]) -> list[tuple[str, str]]:
     notes = Notes()
-    await note_outlet(notes, body)  # type: ignore[arg-type]
+    await note_outlet(notes, body, "ann")  # type: ignore[arg-type]
     return notes.heard
 
 
@@ -252,6 +257,12 @@ async def test_what_is_folded_into_an_answer_is_not_said() -> None:
     body = {**OUTLET, "messages": [{**LAST, "content": f"{thought}Hello.\n{page}"}]}
 
     assert await heard(body) == [("m2", f"Hello.\n{page}")]
+
+
+async def test_what_nobody_waits_for_is_not_even_read() -> None:
+    body = {**OUTLET, "id": "m9", "messages": [{**LAST, "id": "m9"}]}
+
+    assert await heard(body) == []
 
 
 @pytest.mark.parametrize(

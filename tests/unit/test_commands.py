@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import timeit
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_mode.chat.commands import (
+    COMMAND_LIMIT,
     SCAN_LIMIT,
     Command,
     Grammar,
@@ -18,10 +20,11 @@ from agent_mode.chat.commands import (
     has_attachment,
     message_text,
     parse,
-    strip_commands,
     suggest,
     with_text,
 )
+from agent_mode.chat.switching import bindings, detect_agent_switch
+from agent_mode.chat.transcript import MESSAGE_COSTS, TRANSCRIPT_LIMIT, strip_commands
 
 KEYS = frozenset({"coder", "writer", "teacher", "data-analyst", "tool_smith", "lehrkraft"})
 GRAMMAR = Grammar(KEYS)
@@ -433,7 +436,7 @@ def test_a_command_in_front_of_any_word(key: str, word: str) -> None:
 )
 def test_hostile_sizes_finish(text: str) -> None:
     parsed = parse(text, GRAMMAR)
-    assert len(parsed.commands) < SCAN_LIMIT
+    assert len(parsed.commands) <= COMMAND_LIMIT
     assert strip_commands([{"role": "user", "content": text}], GRAMMAR)
 
 
@@ -451,6 +454,70 @@ def test_the_limit_cuts_no_word_into_a_command() -> None:
 def test_command_that_ends_with_the_limit_and_the_message() -> None:
     text = "x" * (SCAN_LIMIT - 7) + "\n!coder"
     assert [command.key for command in parse(text, GRAMMAR).commands] == ["coder"]
+
+
+def test_so_many_commands_count_and_the_rest_is_text() -> None:
+    parsed = parse("!coder x " * (COMMAND_LIMIT + 5), GRAMMAR)
+
+    assert len(parsed.commands) == COMMAND_LIMIT
+    assert parsed.text.count("!coder x") == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!persona1 coder !multi " + "!coder " * 2800,
+        "!coder\n" * 2800,
+        "!coder " + "` " * 9000 + " !writer",
+        "!coder " + "` !coder " * 2000,
+        "x\n" + "```\n" * 4900 + "\n!coder",
+        "\\!coder\n" * 2400,
+        "\n" * 19_000 + "!coder",
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_a_full_message_costs_little(text: str) -> None:
+    fastest = min(timeit.repeat(lambda: parse(text, GRAMMAR), number=1, repeat=5))
+
+    assert fastest < 0.02  # a millisecond on a machine that does nothing else
+
+
+# ---------------------------------------------------------------- transcripts
+
+
+def test_a_turn_parses_each_message_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr(
+        "agent_mode.chat.commands.parse", lambda text, grammar: parsed.append(text) or parse(text, grammar)
+    )
+    grammar = Grammar(KEYS)
+    messages = [user("!persona1 coder"), bot("Ok."), user("!writer Hi"), bot("Hi."), user("More!")]
+
+    assert bindings(messages, grammar) == {}
+    strip_commands(messages, grammar)
+    detect_agent_switch(messages, "coder", grammar)
+
+    assert sorted(parsed) == ["!persona1 coder", "!writer Hi", "More!"]
+
+
+def test_of_a_huge_transcript_the_newest_commands_count() -> None:
+    huge = [user("!coder " + "x" * SCAN_LIMIT), bot("Ok.")] * 100
+    messages = [user("!persona1 coder"), bot("Ok."), *huge, user("!persona2 writer"), user("Hi")]
+
+    assert bindings(messages, Grammar(KEYS)) == {2: "writer"}
+    clean = strip_commands(messages, Grammar(KEYS))
+
+    assert clean[0]["content"] == "!persona1 coder"
+    assert [message["content"] for message in clean[-3:]] == ["x" * SCAN_LIMIT, "Ok.", "Hi"]
+    read = sum(len(message["content"]) == SCAN_LIMIT for message in clean)
+    assert read == TRANSCRIPT_LIMIT // (SCAN_LIMIT + MESSAGE_COSTS)
+
+
+def test_long_texts_that_hold_no_command_leave_the_older_ones_theirs() -> None:
+    code = "if (a != b) { return !done }\n" * 600
+    messages = [user("!persona1 coder"), bot("Ok."), *[user(code), bot("Fine.")] * 50, user("Hi")]
+
+    assert bindings(messages, Grammar(KEYS)) == {1: "coder"}
 
 
 # ---------------------------------------------------------------- messages

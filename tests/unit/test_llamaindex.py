@@ -538,14 +538,17 @@ async def test_an_agent_of_a_file_with_tools_of_its_own(runtime: Runtime, provid
 
     def fail() -> str:
         """Fails."""
-        raise ValueError("out of order")
+        raise ValueError("out of order: token=hidden")
 
     asked = task('call: weigh {"what": "it"} & clock & fail\nthen call: clock')
     told = await play(runtime, coded(function_agent(weigh, fail)), asked)
     assert told.failure is None
     assert called == ["it"], "it is not called again when the run goes on"
     assert told.rounds == [["clock"], ["clock"]]
-    assert "it weighs 3 kg | clock gave {} | Error: fail failed with ValueError: out of order" in told.text
+    assert (
+        "it weighs 3 kg | clock gave {} | Error: fail failed with ValueError: out of order: token=[secret]"
+        in told.text
+    )
     cards = told.of(ToolCard)
     assert [card.name for card in cards] == ["weigh", "fail"]
     assert cards[0].result == "it weighs 3 kg"
@@ -761,6 +764,18 @@ async def test_a_failing_step_is_named(runtime: Runtime) -> None:
     await runtime.run_store.flush()
     [record], _ = await runtime.run_store.page(0, 10)
     assert "raise KeyError" in (record.trace or "")
+
+
+async def test_secrets_in_what_a_step_says_are_for_admins_alone(runtime: Runtime) -> None:
+    async def step(*_: Any) -> str:
+        raise OSError("no answer from https://shop.example/v1?api_key=hidden")
+
+    told = await play(runtime, coded(workflow(step=step)), task("Go"))
+    assert told.failure is not None
+    assert told.failure.error.message.endswith("OSError: no answer from https://shop.example/v1?….")
+    await runtime.run_store.flush()
+    [record], _ = await runtime.run_store.page(0, 10)
+    assert "api_key=hidden" in (record.trace or "")
 
 
 async def test_a_workflow_that_waits_for_a_person(runtime: Runtime) -> None:

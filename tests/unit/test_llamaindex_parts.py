@@ -320,3 +320,25 @@ async def test_reserved_names_are_left_to_the_framework() -> None:
     assert names == ["handoff__", "handoff_", "other"]
     await tools[0].acall()
     assert log.calls == [("handoff", {})]
+
+
+def test_of_a_message_with_countless_parts_the_first_are_read() -> None:
+    from agent_mode.agents.llamaindex.messages import MAX_PARTS, blocks_of
+
+    blocks = blocks_of([{"type": "text", "text": "x"}] * (MAX_PARTS + 2))
+
+    assert len(blocks) == MAX_PARTS + 1
+    assert getattr(blocks[-1], "text", "").startswith("[2 more parts")
+
+
+def test_of_countless_messages_the_newest_exchanges_are_read() -> None:
+    from agent_mode.agents.llamaindex.messages import MAX_MESSAGES, split
+
+    system = {"role": "system", "content": "Be brief."}
+    pair = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    prompt, history = split([system, *pair * MAX_MESSAGES, {"role": "user", "content": "Last"}])
+
+    assert prompt == "Be brief."
+    assert history[0].role == "user"
+    assert history[-1].content == "Last"
+    assert MAX_MESSAGES - 2 < len(history) <= MAX_MESSAGES

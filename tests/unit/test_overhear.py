@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,19 @@ import pytest
 from agent_mode.agents.engine import Chunks, Completion, Event, Reasoning, Status, Text
 from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext
+from agent_mode.chat.turn import Turn, TurnContext, User
 from agent_mode.store.replies import Reply
 from tests.runtimes import settings
 
 CONTEXT = TurnContext(chat_id="c", message_id="m", models=2, place=1)
+ANN = User("ann")
+TURN = Turn("coder", [], context=CONTEXT, user=ANN)
 
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
     opened = await Runtime.open(settings(tmp_path))
-    opened.replies.begin(Reply("m", "c", "q", None, 1, "coder", None, datetime.now(UTC)))
+    opened.replies.begin(Reply("m", "c", "q", None, 1, "coder", None, datetime.now(UTC), "ann"))
     yield opened
     await opened.close()
 
@@ -41,7 +44,7 @@ async def telling(*events: Event) -> AsyncGenerator[Event, None]:
 
 async def noted(runtime: Runtime) -> str | None:
     await asyncio.sleep(0.01)
-    reply = (await runtime.replies.thread("c")).get("m")
+    reply = (await runtime.replies.thread("c", "ann")).get("m")
     return reply.text if reply else None
 
 
@@ -59,13 +62,13 @@ async def noted(runtime: Runtime) -> str | None:
     ],
 )
 async def test_the_words_are_noted(runtime: Runtime, events: list[Event], text: str | None) -> None:
-    assert [event async for event in overheard(runtime, CONTEXT, telling(*events))] == events
+    assert [event async for event in overheard(runtime, TURN, telling(*events))] == events
 
     assert await noted(runtime) == text
 
 
 async def test_what_was_said_until_it_was_stopped_is_noted(runtime: Runtime) -> None:
-    told = overheard(runtime, CONTEXT, telling(chunk(content="One "), chunk(content="two")))
+    told = overheard(runtime, TURN, telling(chunk(content="One "), chunk(content="two")))
     async with aclosing(told):
         await anext(told)
 
@@ -78,7 +81,7 @@ async def test_what_was_said_until_it_failed_is_noted(runtime: Runtime) -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        async for _ in overheard(runtime, CONTEXT, failing()):
+        async for _ in overheard(runtime, TURN, failing()):
             pass
 
     assert await noted(runtime) == "One "
@@ -98,5 +101,5 @@ async def test_what_was_said_until_it_failed_is_noted(runtime: Runtime) -> None:
 async def test_elsewhere_nobody_listens(runtime: Runtime, context: TurnContext) -> None:
     told = telling(chunk(content="One"))
 
-    assert overheard(runtime, context, told) is told
+    assert overheard(runtime, replace(TURN, context=context), told) is told
     await told.aclose()

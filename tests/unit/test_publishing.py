@@ -12,7 +12,7 @@ import pytest
 
 from agent_mode.admin import pictures
 from agent_mode.admin.backend import OfferedModel
-from agent_mode.admin.publishing import (
+from agent_mode.admin.published_records import (
     Readers,
     Wish,
     facets,

@@ -34,6 +34,33 @@ def reply(message_id: str = "a1", **fields: Any) -> Reply:
     return Reply(message_id=message_id, **(values | fields))
 
 
+async def test_nobody_is_shown_or_changes_what_is_anothers(database: Database) -> None:
+    store = ReplyStore(database)
+    store.begin(reply("a1", owner="ann"))
+    await store.said("a1", "Ann's.", "ann")
+    await store.said("a1", "Forged.", "bob")  # as an outlet with her id
+    assert not store.knows("a1", "bob")
+    store.begin(reply("a1", owner="bob"))
+    await store.said("a1", "Forged.", "bob")
+    await store.flush()
+    for known in (store, ReplyStore(database)):
+        for owner, text in (("ann", "Ann's."), ("bob", "Forged.")):
+            found = (await known.thread("c", owner)).get("a1")
+            assert found is not None
+            assert found.text == text
+
+
+async def test_what_was_kept_before_there_were_owners_is_found(database: Database) -> None:
+    old = ReplyStore(database)
+    old.begin(reply("a1"))
+    await old.said("a1", "Hello.")
+    await old.flush()
+    store = ReplyStore(database)
+    found = (await store.thread("c", "ann")).get("a1")
+    assert found is not None
+    assert (found.text, store.knows("a1", "ann")) == ("Hello.", True)
+
+
 async def kept(store: ReplyStore, chat_id: str = "c") -> dict[str, str | None]:
     thread = await store.thread(chat_id)
     return {message_id: thread.get(message_id).text for message_id in thread.ids()}  # type: ignore[union-attr]

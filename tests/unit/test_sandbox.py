@@ -269,6 +269,16 @@ async def test_what_is_no_image_fails_in_the_line_that_gives_it(sandbox: Sandbox
     assert "line 2" in str(outcome.error)
 
 
+async def test_secrets_in_what_code_says_are_for_admins_alone(sandbox: Sandbox) -> None:
+    outcome = await run(
+        sandbox, "def run():\n raise OSError('no answer from https://a.example/?api_key=hidden')"
+    )
+    assert outcome.code == "code_failed"
+    assert outcome.error is not None
+    assert outcome.error.message.endswith("OSError: no answer from https://a.example/?…")
+    assert "api_key=hidden" in outcome.error.detail
+
+
 async def test_status_and_sources_with_and_without_await(sandbox: Sandbox) -> None:
     code = """
 async def run(status):

@@ -33,12 +33,17 @@ class Elsewhere:
     def __init__(self) -> None:
         self.replies: dict[str, Any] = {}
         self.asked: list[tuple[str, str | None]] = []
+        self.by_model: Any = None
+        """The answer to whatever has a body with `model`: connections are chosen by it."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append((self.path, self.headers.get("Authorization")))
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, data = outer.replies.get(self.path, (404, {"detail": "Not Found"}))
+                if outer.by_model and b'"model": "personas.coder"' in sent:
+                    status, data = outer.by_model
                 raw = data if isinstance(data, bytes) else json.dumps(data).encode()
                 self.send_response(status)
                 if status == 302:
@@ -96,6 +101,7 @@ CONFIG: dict[str, Any] = {
 }
 FAULTY = {"prefix_id": "Prefix ID", "model_ids": "Model IDs"}
 MODELS: Any = {"data": [{"id": "gpt"}, {"id": "personas.coder"}]}
+CLOSED: Any = (403, {"detail": "Direct API passthrough is disabled."})
 SHARED = [{"id": "personas.coder", "access_grants": [{"permission": "read", "principal_type": "group"}]}]
 
 
@@ -127,6 +133,22 @@ SHARED = [{"id": "personas.coder", "access_grants": [{"permission": "read", "pri
         ("connection", {"/openai/config": (200, {**CONFIG, "OPENAI_API_KEYS": ["x"]})}, "open", "None of"),
         ("connection", {"/openai/config": (200, {**CONFIG, "ENABLE_OPENAI_API": False})}, "wrong", "off"),
         ("connection", {"/openai/config": USER}, "open", "may not ask"),
+        ("passthrough", {"/openai/reached": (200, {"reached": "agent_mode"})}, "wrong", "any request of any"),
+        (
+            "passthrough",
+            {"/openai/reached": CLOSED, "/openai/config": (200, CONFIG)},
+            "done",
+            "do not get past",
+        ),
+        ("passthrough", {"/openai/reached": (403, {}), "/openai/config": (403, {})}, "open", "may not ask"),
+        (
+            "passthrough",
+            {"/openai/reached": (404, {}), "/api/models": (200, MODELS)},
+            "done",
+            "do not get past",
+        ),
+        ("passthrough", {"/openai/reached": (200, {"status": True})}, "done", "do not get past"),
+        ("passthrough", {"/openai/reached": (500, {"detail": "Server Connection Error"})}, "wrong", "500"),
         ("models", {"/api/models": (200, MODELS)}, "done", "1 are listed"),
         ("models", {"/api/models": (200, {"data": []})}, "wrong", "None"),
         ("access", {"/api/v1/models/base": (200, SHARED)}, "done", "1 model shared"),
@@ -142,6 +164,15 @@ def test_what_each_check_finds(
     there.replies = replies
     found = check(step)
     assert (found.state, words in found.text) == (state, True), found
+
+
+@pytest.mark.parametrize("offered", [None, frozenset({"personas.writer", "personas.coder"})])
+def test_the_passthrough_to_a_connection_that_is_not_the_first(
+    there: Elsewhere, check: Ask, offered: frozenset[str] | None
+) -> None:
+    there.replies = {"/api/models": (200, MODELS)}
+    there.by_model = (200, {"reached": "agent_mode"})
+    assert check("passthrough", offered=offered).state == "wrong"
 
 
 @pytest.mark.parametrize("name", FAULTY)
@@ -235,7 +266,7 @@ def test_doctor_says_all_at_once(there: Elsewhere, settings: Callable[..., Setti
         "ok",
         "ok",
         "open",
-        *["ok"] * 6,
+        *["ok"] * 7,
         "open",
     ]
     assert lines[-1].startswith("       → ")
@@ -243,7 +274,7 @@ def test_doctor_says_all_at_once(there: Elsewhere, settings: Callable[..., Setti
     there.replies["/v1/models"] = (401, {})
     lines, good = doctor.run(settings())
     assert not good
-    assert lines[-1] == "1 of 10 checks found something wrong."
+    assert lines[-1] == "1 of 11 checks found something wrong."
     assert KEY not in str(lines)
 
 
@@ -274,8 +305,8 @@ def test_doctor_does_not_wait_for_what_never_answers(
     assert found["llm"].state == "open"
     assert "No result within" in found["openwebui"].text
     # What needs Open WebUI fails for that reason alone.
-    below = [found[step] for step in ("key", "connection", "models", "access", "tools")]
-    assert [(f.state, f.cure) for f in below] == [("open", "The steps above come first.")] * 5
+    below = [found[step] for step in ("key", "connection", "passthrough", "models", "access", "tools")]
+    assert [(f.state, f.cure) for f in below] == [("open", "The steps above come first.")] * 6
 
 
 def test_doctor_looks_at_the_data_and_the_database(settings: Callable[..., Settings], tmp_path: Any) -> None:

@@ -85,6 +85,51 @@ async def test_a_migration_can_be_undone(database: Database) -> None:
         assert await connection.run_sync(compare) == []
 
 
+async def test_records_of_chats_stay_when_they_get_owners(database: Database) -> None:
+    at = "2026-01-02 03:04:05"
+    old = (
+        f"INSERT INTO session VALUES ('c1', 'coder', 'personas.coder', 3, '[]', '{at}')",
+        "INSERT INTO answer (message_id, chat_id, agent, ui_agent, at) "
+        f"VALUES ('m1', 'c1', 'coder', 'personas.coder', '{at}')",
+        "INSERT INTO reply (message_id, chat_id, user_message_id, place, model, text, at) "
+        f"VALUES ('m1', 'c1', 'u1', 1, 'coder', 'Hello', '{at}')",
+    )
+
+    def down(connection: Connection, to: str) -> None:
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(migrate.MIGRATIONS))
+        command.downgrade(config, to)
+
+    async def rows(table: str) -> list[tuple[str, str]]:
+        key = "chat_id" if table == "session" else "message_id"
+        async with database.read() as connection:
+            found = await connection.execute(text(f"SELECT {key}, owner FROM {table} ORDER BY owner"))
+            return [tuple(row) for row in found]
+
+    async with database.begin() as connection:
+        await connection.run_sync(down, "0009")
+        for statement in old:
+            await connection.execute(text(statement))
+        await connection.run_sync(migrate.upgrade)
+        await connection.execute(
+            text(
+                "INSERT INTO session "
+                "(chat_id, owner, active_agent, ui_agent, ui_since, agent_history, updated_at) "
+                f"VALUES ('c1', 'ann', 'writer', 'personas.coder', 3, '[]', '{at}')"
+            )
+        )
+    assert await rows("session") == [("c1", ""), ("c1", "ann")]
+    assert await rows("answer") == await rows("reply") == [("m1", "")]
+    async with database.begin() as connection:
+        await connection.run_sync(down, "0009")
+        agents = (await connection.execute(text("SELECT active_agent FROM session"))).scalars().all()
+        assert agents == ["writer"]
+        await connection.run_sync(migrate.upgrade)
+
+
 async def test_an_up_to_date_database_opens_without_alembic(database_url: str) -> None:
     assert await run_open(database_url) == (0, "True", "")
     assert await run_open(database_url) == (0, "False", "")

@@ -104,6 +104,46 @@ async def test_what_is_remembered_is_known_at_once_and_after_a_restart(database:
         assert await fresh.sibling("u1", "personas.coder") == answer()
 
 
+async def test_nobody_is_shown_or_changes_what_is_anothers(database: Database) -> None:
+    """Ids of chats and messages may be forged; each owner has records of their own."""
+    store = SessionStore(database)
+    store.remember(answer(owner="ann"), session(owner="ann"))
+    forged = answer(owner="bob", agent="writer"), session(owner="bob", ui_since=9)
+    for known in (store, SessionStore(database)):
+        assert await known.answer("m1", "bob") is None
+        assert await known.session("c1", "bob") is None
+        assert await known.sibling("u1", "personas.coder", "bob") is None
+        await store.flush()
+    store.remember(*forged)
+    await store.flush()
+    for known in (store, SessionStore(database)):
+        assert (await known.answer("m1", "ann"), await known.session("c1", "ann")) == (
+            answer(owner="ann"),
+            session(owner="ann"),
+        )
+        assert await known.sibling("u1", "personas.coder", "ann") == answer(owner="ann")
+        assert (await known.answer("m1", "bob"), await known.session("c1", "bob")) == forged
+        assert await known.answer("m1", "?ann") is None
+        assert await known.answer("m1", "a\0") is None
+
+
+async def test_what_was_kept_before_there_were_owners_is_found(database: Database) -> None:
+    old = SessionStore(database)
+    old.remember(answer(), session())
+    await old.flush()
+    store = SessionStore(database)
+    assert await store.answer("m1", "ann") == answer()
+    assert await store.session("c1", "ann") == session()
+    assert await store.sibling("u1", "personas.coder", "ann") == answer()
+    store.remember(None, session(owner="ann", ui_since=7))  # her next turn
+    await store.flush()
+    for known in (store, SessionStore(database)):
+        found = await known.session("c1", "ann")
+        assert found is not None
+        assert found.ui_since == 7
+    assert await SessionStore(database).session("c1", "bob") == session()
+
+
 async def test_an_answer_may_come_without_its_session(database: Database) -> None:
     store = SessionStore(database)
     store.remember(answer(voice="writer"))

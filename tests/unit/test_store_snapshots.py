@@ -47,13 +47,25 @@ async def test_put_take_drop(store: SnapshotStore, database: Database) -> None:
         assert (found.agent, found.user_id, found.chat_id, found.state) == ("weather", "u1", "c1", STATE)
         assert datetime.now(UTC) - found.created_at < timedelta(minutes=1)
         assert "Grüße" not in repr(found)
-    await store.put("r1", "weather", None, None, {})
+    await store.put("r1", "weather", "u1", None, {})
     replaced = await store.take("r1")
     assert replaced is not None
-    assert (replaced.user_id, replaced.chat_id, replaced.state) == (None, None, {})
+    assert (replaced.user_id, replaced.chat_id, replaced.state) == ("u1", None, {})
     for _ in range(2):
         await store.drop("r1")
     assert await store.take("r1") is None
+
+
+@pytest.mark.parametrize(("whose", "other"), [("u1", "u2"), ("u1", None), (None, "u1")])
+async def test_a_state_stays_its_users(store: SnapshotStore, whose: str | None, other: str | None) -> None:
+    await store.put("r1", "weather", whose, "c1", STATE)
+    with pytest.raises(StoreError) as refused:
+        await store.put("r1", "weather", other, "c1", {})
+    assert refused.value.code == "snapshot_refused"
+    kept = await store.take("r1")
+    assert kept is not None
+    assert (kept.user_id, kept.state) == (whose, STATE)
+    await store.put("r1", "weather", whose, "c1", {"step": 4})  # its own it may
 
 
 async def test_it_is_durable_when_put_returns(database_url: str) -> None:

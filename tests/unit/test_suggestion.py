@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_mode.chat.commands import Grammar, strip_commands
+from agent_mode.chat.commands import Grammar
 from agent_mode.chat.suggestion import better_suited, tip, without_tip
+from agent_mode.chat.transcript import strip_commands
 from agent_mode.settings import ROOT
 from agent_mode.store.personas import Persona
 from tests.unit.test_console import persona

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import hmac
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from agent_mode.chat.turn import (
     CONTEXT_KEY,
+    CONTEXT_SECONDS,
     MAX_ID,
     MAX_MESSAGES,
     Turn,
@@ -95,7 +99,7 @@ def test_a_plain_request() -> None:
     assert (turn.model, turn.messages, turn.stream) == ("personas.coder", HI, True)
     assert turn.params == {"temperature": 0.3}
     assert turn.context == TurnContext()
-    assert turn.user == User("u-7", name="Bob")
+    assert turn.user == User(claimed="u-7")
     assert not turn.context.interactive
 
 
@@ -169,10 +173,78 @@ def test_parameters_go_on_without_what_is_open_webuis_own() -> None:
         (None, User()),
         ("bob", User()),
         ([], User()),
+        ({"id": ""}, User()),
+        ({"id": "a\nb"}, User()),
+        ({"id": "x" * (MAX_ID + 1)}, User()),
     ],
 )
 def test_who_asks(user: Any, who: User) -> None:
-    assert Turn.parse(body(user=user)).user == who
+    signed = pack(context_of(inlet()), KEY, User.of(user))
+    assert Turn.parse(body(**{CONTEXT_KEY: signed}), secret=KEY).user == who
+    # What the request merely claims opens nothing.
+    claimed = Turn.parse(body(user=user), secret=KEY).user
+    assert claimed == User(claimed=who.id)
+    assert (claimed.id, claimed.admin) == (None, False)
+
+
+def test_who_merely_claims_an_id_owns_nothing_of_it() -> None:
+    owners = {User("ann").owner, User(claimed="ann").owner, User(claimed="bob").owner, User().owner}
+    assert len(owners) == 4
+    assert "" not in owners  # what was kept before records had owners
+    assert User("ann", admin=True, name="Ann", credential="x").owner == "ann"
+
+
+@pytest.mark.parametrize("start", ["x-agent-mode-user-", "x-openwebui-user-"])
+def test_headers_say_who_asks(start: str) -> None:
+    headers = {f"{start}id": "ann", f"{start}role": "admin", f"{start}name": "Ann%20%C3%84"}
+    asks = Turn.parse(body(user={"id": "bob"}), headers, secret=KEY).user
+    assert asks == User("ann", admin=True, name="Ann Ä")
+    headers = {f"{start}id": "ann", f"{start}role": "user"}
+    assert Turn.parse(body(), headers, secret=KEY).user == User("ann")
+    for nothing in ("{{USER_ID}}", "", "None"):
+        assert Turn.parse(body(), {f"{start}id": nothing, f"{start}role": "admin"}).user == User()
+
+
+def test_a_confirmed_user_is_believed_before_all_else() -> None:
+    bob = User("bob", credential="his own")
+    headers = {"x-agent-mode-user-id": "ann", "x-agent-mode-user-role": "admin", "cookie": "token=other"}
+    forged = pack(context_of(inlet()), KEY, User("ann", admin=True))
+    turn = Turn.parse(
+        body(user={"id": "ann", "role": "admin"}, **{CONTEXT_KEY: forged}), headers, secret=KEY, user=bob
+    )
+    assert turn.user == bob
+    assert turn.context == TurnContext()  # it was written for ann
+
+
+@pytest.mark.parametrize("named", ["body", "header"])
+def test_a_context_is_its_users_alone(named: str) -> None:
+    signed = {CONTEXT_KEY: pack(context_of(inlet()), KEY, User("ann", admin=True))}
+
+    def parsed(user_id: str) -> Turn:
+        if named == "body":
+            return Turn.parse(body(user={"id": user_id}, **signed), secret=KEY)
+        return Turn.parse(body(**signed), {"x-openwebui-user-id": user_id}, secret=KEY)
+
+    assert (parsed("ann").user, parsed("ann").context.chat_id) == (User("ann", admin=True), "c1")
+    assert parsed("bob").context == TurnContext()
+    assert not parsed("bob").user.admin
+
+
+def test_a_context_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = pack(context_of(inlet()), KEY, User("ann"))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + CONTEXT_SECONDS - 5)
+    assert unpack(signed, KEY) is not None  # a dialog waited for long
+    monkeypatch.setattr(time, "time", lambda: now + CONTEXT_SECONDS + 5)
+    assert unpack(signed, KEY) is None
+    assert unpack({**signed, "at": int(now + CONTEXT_SECONDS)}, KEY) is None
+
+
+def test_a_signature_is_for_one_purpose() -> None:
+    signed = pack(context_of(inlet()), KEY)
+    values = {key: value for key, value in signed.items() if key != "signature"}
+    plain = hmac.new(KEY.encode(), json.dumps(values, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+    assert unpack({**values, "signature": plain}, KEY) is None
 
 
 JSON = st.recursive(
@@ -241,14 +313,15 @@ def test_words_that_are_too_long_are_not_copied() -> None:
 
 
 def test_context_of_a_chat() -> None:
-    assert context_of(inlet(), "words", "gpt-4o") == TurnContext(
+    assert context_of(inlet(), "words", "helper", "gpt-4o") == TurnContext(
         chat_id="c1",
         message_id="m2",
         parent_id="m1",
         user_message_id="u2",
         session_id="s1",
         said="words",
-        via="gpt-4o",
+        via="helper",
+        base="gpt-4o",
         place=1,
         models=1,
         branch_known=True,
@@ -340,12 +413,14 @@ IDS = st.none() | st.text(min_size=1, max_size=20).filter(str.isprintable)
         place=st.none() | st.integers(1, 9),
         branch_known=st.booleans(),
     ),
+    st.builds(User, IDS, st.booleans(), st.text(max_size=20)),
     st.text(max_size=20),
 )
-def test_any_context_comes_back(context: TurnContext, key: str) -> None:
+def test_any_context_comes_back(context: TurnContext, user: User, key: str) -> None:
     key = key.encode("utf-8", "replace").decode()
-    assert unpack(json.loads(json.dumps(pack(context, key))), key) == context
-    assert unpack(pack(context, key), key + "x") is None
+    sent = json.loads(json.dumps(pack(context, key, user)))
+    assert unpack(sent, key) == ((context, user) if key else None)  # an empty key signs nothing
+    assert unpack(sent, key + "x") is None
 
 
 PACKED = pack(context_of(inlet(), "words"), KEY)
@@ -358,6 +433,10 @@ PACKED = pack(context_of(inlet(), "words"), KEY)
         {**PACKED, "task": "title_generation"},
         {**PACKED, "branch_known": False},
         {**PACKED, "place": 2},
+        {**PACKED, "by": "another"},
+        {**PACKED, "by_admin": True},
+        {**PACKED, "at": PACKED["at"] + 1},
+        {key: value for key, value in PACKED.items() if key != "at"},
         {key: value for key, value in PACKED.items() if key != "parent_id"},
         {key: value for key, value in PACKED.items() if key != "signature"},
         {**PACKED, "signature": ""},

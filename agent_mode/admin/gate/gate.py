@@ -22,7 +22,7 @@ from agent_mode.admin.gate.slowdown import Slowdown
 from agent_mode.admin.gate.standing import Standing, is_admin
 from agent_mode.admin.gate.tickets import COOKIE, HOURS, Person, Ticket, Tickets, new_id
 from agent_mode.counting import counted
-from agent_mode.errors import AgentModeError, RequestError
+from agent_mode.errors import AgentModeError, AuthenticationError, RequestError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools.openwebui import OpenWebUIClient
 
@@ -201,10 +201,7 @@ class Gate:
         form = _form(await _read(receive, _FORM_LIMIT))
         target = policy.safe_target(form.get("next", ""), PREFIX)
         try:
-            self._slow_down(address)
-            person, credential = await prove(
-                form, lambda key: self._house.check_key(key, scope), self._house.openwebui
-            )
+            person, credential = await self._proved(form, address, scope)
         except AgentModeError as error:
             log.warning("sign-in to the Agents page failed", code=error.code, address=address)
             html = documents.sign_in(
@@ -218,7 +215,6 @@ class Gate:
             )
             await _document(send, error.status, nonce, html)
             return
-        self._slowdown.succeeded(address)
         session_id = new_id()
         value = self.tickets.issue(person, session_id)
         if person.via == "account":
@@ -226,8 +222,22 @@ class Gate:
         await self._house.note(person, "signed in")
         await _redirect(send, target, _set_cookie(value, HOURS * 3600, scope, headers))
 
-    def _slow_down(self, address: str) -> None:
-        wait = self._slowdown.begin(address)
+    async def _proved(self, form: dict[str, str], address: str, scope: Scope) -> tuple[Person, str]:
+        """As `prove`. A wrong key is slowed down after it was looked at, a password before."""
+        account = "" if form.get("key", "").strip() else form.get("email", "")
+        if account:
+            self._slow_down(address, account)
+        try:
+            proved = await prove(form, lambda key: self._house.check_key(key, scope), self._house.openwebui)
+        except AuthenticationError:
+            if not account:
+                self._slow_down(address)
+            raise
+        self._slowdown.succeeded(address, account)
+        return proved
+
+    def _slow_down(self, address: str, account: str = "") -> None:
+        wait = self._slowdown.begin(address, account)
         if wait > 0:
             raise RequestError(
                 "Too many sign-ins from your address have failed.",

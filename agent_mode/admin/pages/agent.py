@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -9,22 +10,23 @@ from nicegui import ui
 
 from agent_mode.admin import agents as shared
 from agent_mode.admin.agent_templates import EMPTY, draft_of
-from agent_mode.admin.drafts import Draft, oddities
+from agent_mode.admin.drafts import Draft, oddities, without_secrets
 from agent_mode.admin.pages.agent_fields import Fields
 from agent_mode.admin.pages.agent_try import TryPane
 from agent_mode.admin.pages.components import toast
 from agent_mode.admin.pages.components.banner import banner, problem_list
 from agent_mode.admin.pages.components.buttons import button
 from agent_mode.admin.pages.components.code_editor import code_editor
-from agent_mode.admin.pages.components.editor import editor_frame
+from agent_mode.admin.pages.components.confirm import confirm
+from agent_mode.admin.pages.components.editor import Typed, editor_frame
 from agent_mode.admin.pages.components.empty import empty
-from agent_mode.admin.pages.components.history import Entry, history, side_by_side
+from agent_mode.admin.pages.components.history import Entry, differences, history
 from agent_mode.admin.pages.components.shell import url
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.errors import DefinitionError, Problem, StoreError
 from agent_mode.store.agent_versions import lines
-from agent_mode.store.agents import Agent, AgentVersion
+from agent_mode.store.agents import Agent
 from agent_mode.store.versions import label_of
 
 _BACK = ("/agents", "Agents")
@@ -42,7 +44,7 @@ async def new(visit: Visit, template: str) -> None:
             lambda: button("Templates", to="/agents/new"),
         )
         return
-    await _Page(visit, values, None).draw()
+    await _Page(visit, values, None, f"/agents/new/{template}").draw()
 
 
 @page("/agents/{agent_id}", title="Agent", wide=True)
@@ -52,7 +54,7 @@ async def agent(visit: Visit, agent_id: str) -> None:
     if record is None:
         await _draw_deleted(visit, agent_id)
         return
-    await _Page(visit, shared.editable(record), record).draw()
+    await _Page(visit, shared.editable(record), record, f"/agents/{agent_id}").draw()
 
 
 async def _draw_deleted(visit: Visit, agent_id: str) -> None:
@@ -78,12 +80,14 @@ class _Page:
         visit: who edits.
         values: the draft, which the fields write into.
         record: what is edited, as it was when it was loaded; None: nothing is saved yet.
+        address: of this page.
     """
 
-    def __init__(self, visit: Visit, values: dict[str, Any], record: Agent | None) -> None:
+    def __init__(self, visit: Visit, values: dict[str, Any], record: Agent | None, address: str) -> None:
         self._visit = visit
         self._values = values
         self._record = record
+        self._address = address
         self._fields = Fields(visit, self._touched)
         self._fields.kept_valves = record.valves if record else {}
         self._pane = TryPane(visit, self._read_to_try, lambda: self._fields.toolbox.tools)
@@ -109,7 +113,21 @@ class _Page:
             usable, found = await shared.problems_of(self._visit.backend, self._record)
             if not usable:
                 self._show(found, "As it is saved, this agent cannot be used.")
+        self._editor.keeps(Typed(self._where, lambda: self._values, self._bring_back, self._public))
         ui.timer(0, self._fields.load_offers, once=True)
+
+    def _where(self) -> tuple[str, int]:
+        return self._address, self._record.version if self._record else 0
+
+    def _public(self, values: dict[str, Any]) -> dict[str, Any]:
+        return without_secrets(values, shared.editable(self._record) if self._record else {})
+
+    async def _bring_back(self, values: Any, version: Any) -> None:
+        """Shows an unsaved draft again, based on the version that its author had seen."""
+        if self._record is not None and isinstance(version, int) and version != self._record.version:
+            self._record = await shared.as_of(self._visit.runtime, self._record, version)
+        if isinstance(values, dict):
+            self._take(values)
 
     def _draw_tabs(self) -> None:
         tabs = ui.tabs(value=_FIRST, on_change=self._turn).props("dense no-caps align=left")
@@ -189,7 +207,7 @@ class _Page:
                 return
             versions = await shared.history(self._visit.runtime, self._record.id)
             entries = [Entry(v.number, v.label, v.author, v.message, v.created_at) for v in versions]
-            history(entries, self._text_of, self._roll_back)
+            history(entries, self._text_of, self._roll_back, lambda: self._editor.dirty)
 
     async def _text_of(self, number: int) -> str:
         assert self._record is not None
@@ -198,11 +216,12 @@ class _Page:
 
     async def _roll_back(self, number: int) -> None:
         assert self._record is not None
+        undo = self._editor.way_back(newest=True)
         saved = await shared.roll_back(self._visit.backend, self._record.id, number, self._visit.author)
         self._visit.record("rolled back", "agent", saved.id, f"to {label_of(number)}")
         await self._load(saved)
         await self._show_history()
-        toast.done(f"{saved.name} is as it was in version {label_of(number)}.")
+        toast.done(f"{saved.name} is as it was in version {label_of(number)}.", undo=undo)
 
     def _touched(self) -> None:
         self._editor.touched()
@@ -244,7 +263,7 @@ class _Page:
         self._show(made.problems)
         if made.form is None or made.parts is None:
             return
-        odd = await oddities(self._visit.backend, made.form, made.parts)
+        odd = await self._odd(made)
         with self._editor.notices:
             if not odd:
                 banner("Nothing is wrong with it.", tone="good")
@@ -252,18 +271,26 @@ class _Page:
             with banner("It can be saved. What it names is not here now:", tone="warning"):
                 problem_list(odd)
 
+    async def _odd(self, made: Draft) -> list[Problem]:
+        if made.form is None or made.parts is None:
+            return []
+        offered = self._fields.toolbox
+        tools = None if offered.problem else offered.tools
+        return await oddities(self._visit.backend, made.form, made.parts, tools)
+
     async def _save(self) -> None:
         if self._json_problem:
             self._show([Problem("JSON", self._json_problem, "Correct it in the JSON tab.")])
             return
+        sent = copy.deepcopy(self._values)
         try:
             if self._record is None:
-                saved = await shared.create(self._visit.backend, self._values, self._visit.author)
+                saved = await shared.create(self._visit.backend, sent, self._visit.author)
             else:
                 saved = await shared.replace_all(
                     self._visit.backend,
                     self._record.id,
-                    self._values,
+                    sent,
                     self._visit.author,
                     self._record.version,
                 )
@@ -273,27 +300,51 @@ class _Page:
         except StoreError as error:
             await self._not_saved(error)
             return
-        await self._is_saved(saved)
+        await self._is_saved(saved, sent)
 
-    async def _is_saved(self, saved: Agent) -> None:
+    async def _is_saved(self, saved: Agent, sent: dict[str, Any]) -> None:
         fresh = self._record is None
         self._visit.record(
             "created" if fresh else "saved", "agent", saved.id, f"version {label_of(saved.version)}"
         )
-        offered = self._visit.backend.is_offered(saved.id)
-        more = " It is a model in Open WebUI now." if fresh and offered else ""
+        changed = self._values != sent
+        self._know(saved)
+        # The fields stay as they are: somebody may be typing in them.
+        self._fields.form.show([])
+        self._fields.fix_id()
+        if not changed and isinstance(valves := self._values.get("valves"), dict):
+            valves |= without_secrets(self._values, shared.editable(saved))["valves"]  # now there is a mask
+        self._address = f"/agents/{saved.id}"
+        self._editor.saved(changed=changed)
         if fresh:
-            ui.navigate.history.replace(url(f"/agents/{saved.id}"))
-        await self._load(saved)
-        toast.done(f"Saved {saved.name}.{more}")
+            ui.navigate.history.replace(url(self._address))
+        if self._tabs.value == "History":
+            await self._show_history()
+        self._say_saved(saved, fresh=fresh)
+        odd = await self._odd(await shared.read_draft(self._visit.runtime, shared.editable(saved), saved))
+        if odd and self._record is saved:
+            with self._editor.notices, banner("Saved, but what it names is not here now:", tone="warning"):
+                problem_list(odd)
 
-    async def _load(self, record: Agent) -> None:
-        """Shows a version in place of what is there."""
+    def _say_saved(self, saved: Agent, *, fresh: bool) -> None:
+        if not (fresh and self._visit.backend.is_offered(saved.id)):
+            toast.done(f"Saved {saved.name}.")
+            return
+        toast.done(
+            f"Saved {saved.name}. Admins can pick it now.", link=("Publish it for others", "/setup/publish")
+        )
+
+    def _know(self, record: Agent) -> None:
+        """It is this version that the draft is based on from now on."""
         self._record = record
         self._fields.kept_valves = record.valves
         self._deleter.set_visibility(True)
-        self._take(shared.editable(record))
         self._editor.rename(record.name, f"{record.id} · version {label_of(record.version)}")
+
+    async def _load(self, record: Agent) -> None:
+        """Shows a version in place of what is there."""
+        self._know(record)
+        self._take(shared.editable(record))
         self._editor.saved()
 
     def _take(self, values: dict[str, Any]) -> None:
@@ -326,15 +377,9 @@ class _Page:
         newest = (await shared.history(runtime, mine.id))[0]
 
         async def load_theirs() -> None:
-            draft, base = json.loads(json.dumps(self._values)), self._record
+            undo = self._editor.way_back()
             await self._load(theirs)
-
-            async def back() -> None:
-                self._record = base
-                self._take(draft)
-                self._touched()
-
-            toast.done(f"This is what {newest.author} has saved.", undo=back)
+            toast.done(f"This is what {newest.author} has saved.", undo=undo)
 
         async def keep_mine() -> None:
             self._record = theirs  # seen now; if somebody saves once more, that is told again
@@ -342,28 +387,27 @@ class _Page:
 
         self._editor.conflict(error, load_theirs=load_theirs, keep_mine=keep_mine)
         with self._editor.notices:
-            _draw_differences(mine, theirs, newest, self._values)
+            differences(
+                _text(shared.editable(mine)),
+                _text(shared.editable(theirs)),
+                _text({**EMPTY, **self._values}),
+                author=newest.author,
+                label=newest.label,
+            )
 
     async def _delete(self) -> None:
         assert self._record is not None
         record = self._record
+        if self._editor.dirty and not await confirm(
+            f"Delete {record.name} with your changes?",
+            "The agent itself can be brought back. What you changed and did not save is lost.",
+            action="Delete",
+            danger=True,
+        ):
+            return
         await shared.delete(self._visit.backend, record.id, self._visit.author)
         self._visit.record("deleted", "agent", record.id)
-        self._editor.saved()
-        ui.navigate.to(f"/agents/{record.id}")
-
-
-def _draw_differences(mine: Agent, theirs: Agent, newest: AgentVersion, draft: dict[str, Any]) -> None:
-    """What the other one has changed, and how the own draft differs from that."""
-    before, after = _text(shared.editable(mine)), _text(shared.editable(theirs))
-    with ui.element("div").classes("am-card am-fields"):
-        with ui.element("h2"):
-            ui.label(f"What {newest.author} has changed")
-        side_by_side(before, after, "When you opened it", f"Version {newest.label}")
-        with ui.element("details"):
-            with ui.element("summary"):
-                ui.label("How yours differs from that")
-            side_by_side(after, _text({**EMPTY, **draft}), f"Version {newest.label}", "Yours")
+        self._editor.saved(go_to=f"/agents/{record.id}")
 
 
 def _text(values: dict[str, Any]) -> str:

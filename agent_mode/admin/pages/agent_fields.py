@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,8 @@ from agent_mode.errors import DefinitionError
 from agent_mode.store.agents import AgentForm
 from agent_mode.valves import AgentValves
 
-_ACCESS = {"openwebui": "Whom Open WebUI lets use its model", "everyone": "Everyone"}
+_ACCESS = {"openwebui": "Whom Open WebUI lets", "everyone": "Everyone"}
+_NO_ID = "No letter of the name can stand in an id: type one, of a-z, 0-9, - and _."
 _STYLES = {
     "function": "Function calls",
     "react": "ReAct: reasons in text",
@@ -139,14 +141,11 @@ class Fields:
             with ui.element("div").classes("am-pair"):
                 name = self.form.text(values, _named(known["name"], "Name", "As people see it."), "name")
                 own = self.form.text(values, _named(known["id"], "Id", "The model's id. It stays."), "id")
+            self._own_id = own
             if fixed_id:
-                own.disable()
-            elif not values.get("id"):
-                own_words = {"typed": False}
-                own.on("keydown", lambda: own_words.update(typed=True))
-                name.on_value_change(
-                    lambda event: None if own_words["typed"] else own.set_value(id_of(event.value or ""))
-                )
+                self.fix_id()
+            else:
+                self._follow(name, own)
             description = _named(
                 known["description"], "Description", "What it is good for; people and other agents read it."
             )
@@ -169,6 +168,26 @@ class Fields:
                     value=values.get("enabled") is True,
                     on_change=lambda event: self._set(values, "enabled", bool(event.value)),
                 )
+
+    def fix_id(self) -> None:
+        """The agent is saved: its id stays."""
+        self._own_id.disable()
+
+    def _follow(self, name: Any, own: Any) -> None:
+        """The id is made from the name, as long as nobody has given another one."""
+        former = name.value or ""
+        usual = own._props.get("hint")
+
+        def follow(event: Any) -> None:
+            nonlocal former
+            before, former = former, event.value or ""
+            if own.enabled and (own.value or "") == id_of(before):
+                own.value = id_of(former)
+                hint = usual if own.value or not former else _NO_ID
+                if own._props.get("hint") != hint:
+                    own._props["hint"] = hint
+
+        name.on_value_change(follow)
 
     def _set(self, values: Values, name: str, value: Any) -> None:
         values[name] = value
@@ -337,7 +356,12 @@ class Fields:
 
 def id_of(name: str) -> str:
     """An id made from a name; empty if nothing of it can stand in one. Pure."""
-    kept = "".join(char if char.isascii() and char.isalnum() else "-" for char in name.lower())
+    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss").replace("ẞ", "ss")).lower()
+    kept = "".join(
+        char if char.isascii() and char.isalnum() else "-"
+        for char in plain
+        if not unicodedata.combining(char)
+    )
     return "-".join(part for part in kept.split("-") if part)[:64].strip("-")
 
 

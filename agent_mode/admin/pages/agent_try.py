@@ -18,6 +18,7 @@ from agent_mode.admin.pages.components.buttons import button
 from agent_mode.admin.pages.components.run_parts import pretty, tokens
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.admin.trying import Asked, Ended
+from agent_mode.agents import llamaindex
 from agent_mode.agents.engine import (
     Chunks,
     Completion,
@@ -36,6 +37,7 @@ from agent_mode.tools.specs import ToolSpec
 _DRAW_SECONDS = 0.15
 """How often the words of an answer are sent to the browser while it comes."""
 _LONGEST = 100_000
+_LLAMAINDEX = "llamaindex_workflow"
 
 
 class TryPane:
@@ -126,6 +128,8 @@ class TryPane:
         self._stop.set_visibility(True)
         with self._log:
             answer = _Answer(text, only_prompt=only_prompt)
+            if draft.usable().agent_type == _LLAMAINDEX and not llamaindex.is_loaded():
+                answer.take(Status("Starting LlamaIndex…"))
         self._scroll()
         messages = [*self._messages, {"role": "user", "content": text}]
         tools = self._tools() if self._with_tools.value and not self._no_tools() else []

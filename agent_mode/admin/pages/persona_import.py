@@ -160,9 +160,16 @@ def _table(steps: tuple[ImportStep, ...], *, planned: bool) -> None:
                         ui.label(in_words(step.outcome, planned=planned)).classes(
                             f"am-state am-state--{_TONES[step.outcome]}"
                         )
-                    _cell("Why", " ".join(part for part in (step.field, step.reason) if part))
+                    _cell("Why", _why(step))
     if len(ordered) > _SHOWN:
         ui.label(f"And {words.count(len(ordered) - _SHOWN)} more.").classes("am-soft")
+
+
+def _why(step: ImportStep) -> str:
+    """The reason, with the field before it where it does not begin with that itself."""
+    reason = step.reason or ""
+    named = step.field is None or reason.startswith(f"{step.field}:")
+    return reason if named else f"{step.field}: {reason}"
 
 
 def _cell(title: str, text: str = "") -> ui.element:

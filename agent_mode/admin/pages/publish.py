@@ -18,7 +18,8 @@ from agent_mode.admin.pages.components.progress import progress
 from agent_mode.admin.pages.components.shell import heading
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
-from agent_mode.admin.publishing import Entry, Overview, Publisher, Readers, Wish
+from agent_mode.admin.published_records import Readers, Wish
+from agent_mode.admin.publishing import Entry, Overview, Publisher
 from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError
 from agent_mode.llm.client import OWN_PREFIX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from nicegui import ui
 
@@ -13,7 +14,8 @@ from agent_mode.admin.pages.components import toast
 from agent_mode.admin.pages.components.banner import banner, error_banner
 from agent_mode.admin.pages.components.buttons import button
 from agent_mode.admin.pages.components.code_editor import code_editor
-from agent_mode.admin.pages.components.editor import editor_frame
+from agent_mode.admin.pages.components.confirm import confirm
+from agent_mode.admin.pages.components.editor import Typed, editor_frame
 from agent_mode.admin.pages.components.empty import empty
 from agent_mode.admin.pages.components.switch_preview import SwitchPreview
 from agent_mode.admin.pages.page import page
@@ -113,11 +115,13 @@ class _Page:
     def __init__(self, visit: Visit, file: files.File) -> None:
         self._visit = visit
         self._file = file
+        self._refused = False
 
     async def show(self) -> None:
         visit, file = self._visit, self._file
         there = await files.read(visit.runtime, file)
-        self._text, self._mark = there.text, there.mark
+        self._text = there.text
+        self._base = there
         users = [s.id for s in visit.runtime.strategies.all() if s.template == file.name]
         note = f"Variables: {', '.join(f'{{{{{name}}}}}' for name in ALLOWED)}."
         if file.kind == "strategies":
@@ -147,6 +151,7 @@ class _Page:
                     self._history = ui.element("div").classes("am-fields")
                     await self._draw_history()
             tabs.on_value_change(preview.refresh)
+        self._editor.keeps(Typed(self._where, lambda: self._text, self._bring_back))
         self._check()
         self._checked = self._text
         ui.timer(_CHECK_SECONDS, self._check_if_changed)
@@ -155,8 +160,22 @@ class _Page:
         language = "JSON" if self._file.kind == "strategies" else "Markdown"
         self._field = code_editor(self._text, language, self._file.filename, self._changed)
 
+    def _where(self) -> tuple[str, str]:
+        return f"/strategies/{_PLACES[self._file.kind]}/{self._file.name}", self._base.mark
+
+    async def _bring_back(self, text: Any, mark: Any) -> None:
+        """Shows an unsaved text again, based on the text that its author had seen."""
+        if isinstance(text, str) and isinstance(mark, str):
+            if mark != self._base.mark:
+                known = (there for there in self._texts.values() if files.mark_of(there) == mark)
+                self._base = files.Content(next(known, self._base.text), mark)
+            self._field.value = self._text = text
+
     def _changed(self, text: str) -> None:
         self._text = text
+        if self._refused:  # by what stood there before; the verdict follows
+            self._refused = False
+            self._editor.notices.clear()
         self._editor.touched()
 
     def _check_if_changed(self) -> None:
@@ -177,35 +196,63 @@ class _Page:
                 banner(error.message, error.hint, tone="warning")
 
     async def _save(self, _: object = None, *, over: bool = False) -> None:
-        visit, file = self._visit, self._file
+        visit, file, text = self._visit, self._file, self._text
         try:
             saved = await files.save(
-                visit.runtime, file, self._text, visit.author, None if over else self._mark
+                visit.runtime, file, text, visit.author, None if over else self._base.mark
             )
         except AgentModeError as error:
             if error.code == "stale_version":
-                self._editor.conflict(error, load_theirs=self._load, keep_mine=self._keep_mine)
+                await self._conflict(error)
             else:
+                self._checked, self._refused = self._text, True
+                self._verdict.clear()  # said once
                 self._editor.wrong(error)
             return
         visit.record("saved", file.noun, file.name)
-        self._mark = saved.mark
-        self._editor.saved()
+        self._base = saved
+        self._editor.saved(changed=self._text != text)
         toast.done("Saved. It is used from the next switch on.")
         await self._draw_history()
 
-    async def _keep_mine(self) -> None:
-        await self._save(over=True)
+    async def _conflict(self, error: AgentModeError) -> None:
+        runtime, file = self._visit.runtime, self._file
+        try:
+            there = (await files.read(runtime, file)).text
+        except RequestError:
+            there = ""  # deleted
+        newest = next(iter(await files.history(runtime, file)), None)
+        known = newest is not None and newest.text == there  # else it was changed by hand
+        author, label = (newest.author, newest.label) if newest and known else ("somebody", "on the disk")
+
+        async def load_theirs() -> None:
+            undo = self._editor.way_back()
+            await self._load()
+            toast.done(f"This is what {author} has saved.", undo=undo)
+
+        async def keep_mine() -> None:
+            await self._save(over=True)
+
+        self._editor.conflict(error, load_theirs=load_theirs, keep_mine=keep_mine)
+        with self._editor.notices:
+            versions.differences(self._base.text, there, self._text, author=author, label=label)
 
     async def _load(self) -> None:
         """Shows what is on the disk in place of what was typed."""
         there = await files.read(self._visit.runtime, self._file)
-        self._mark = there.mark
+        self._base = there
         self._field.value = self._text = there.text
         self._editor.saved()
         await self._draw_history()
 
     async def _delete(self) -> None:
+        if self._editor.dirty and not await confirm(
+            "Delete it with your changes?",
+            "The template itself can be brought back. What you changed and did not save is lost.",
+            action="Delete",
+            danger=True,
+        ):
+            return
         visit, file = self._visit, self._file
         gone = await files.delete(visit.runtime, file, visit.author)
         visit.record("deleted", file.noun, file.name)
@@ -258,6 +305,7 @@ class _Page:
                 [versions.Entry(v.number, v.label, v.author, v.message, v.at) for v in found],
                 self._text_of,
                 self._roll_back,
+                lambda: self._editor.dirty,
             )
 
     async def _text_of(self, number: int) -> str:
@@ -265,7 +313,8 @@ class _Page:
 
     async def _roll_back(self, number: int) -> None:
         visit, file = self._visit, self._file
+        undo = self._editor.way_back(newest=True)
         await files.roll_back(visit.runtime, file, number, visit.author)
         visit.record("rolled back", file.noun, file.name, f"to number {number}")
         await self._load()
-        toast.done(f"{file.filename} is as it was then, as a new version.")
+        toast.done(f"{file.filename} is as it was then, as a new version.", undo=undo)

@@ -120,6 +120,8 @@ class _Page:
                     if info.id == here:
                         entry.props("aria-current=page")
                     ui.label(info.name)
+                    if info.id != info.name:
+                        ui.label(info.id).classes("am-code am-soft")
                     if info.changed:
                         ui.label(f"{info.changed} changed").classes("am-soft am-small")
             if len(infos) > len(shown):
@@ -206,7 +208,15 @@ class _Page:
         )
 
     async def _load(self) -> None:
-        self._show(self._visit.backend.valve_form(self._form.pipeline.id))
+        form, held = self._form, self._held
+        self._show(self._visit.backend.valve_form(form.pipeline.id))
+
+        async def back() -> None:
+            self._form, self._held = form, held
+            self._redraw()
+            self._editor.touched()
+
+        toast.done("These are the values that are saved.", undo=back)
 
     def _show(self, form: ValveForm) -> None:
         self._take(form)

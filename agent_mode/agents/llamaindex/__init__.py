@@ -48,6 +48,11 @@ class LlamaIndexEngine:
         await run(work)
 
 
+def is_loaded() -> bool:
+    """Whether the next run begins at once; the first one of a process loads LlamaIndex before."""
+    return _runner is not None
+
+
 def _import() -> Run:
     """What needs LlamaIndex; the first import costs one to two seconds, hence in a thread.
 

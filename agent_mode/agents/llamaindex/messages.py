@@ -19,6 +19,10 @@ from llama_index.core.base.llms.types import (
 from agent_mode.tools import results
 
 _SYSTEM = ("system", "developer")
+MAX_MESSAGES = 1_000
+"""So many messages reach the agent, the newest, from a user's message on: memory forgets the rest anyway."""
+MAX_PARTS = 1_000
+"""So many parts of a message reach the agent: no model takes more, and each costs time."""
 
 
 def split(messages: Sequence[dict[str, Any]]) -> tuple[str, list[ChatMessage]]:
@@ -27,7 +31,15 @@ def split(messages: Sequence[dict[str, Any]]) -> tuple[str, list[ChatMessage]]:
         (i for i, message in enumerate(messages) if message.get("role") not in _SYSTEM), len(messages)
     )
     prompt = "\n\n".join(text for text in map(_text, messages[:first]) if text)
-    return prompt, [chat_message(message) for message in messages[first:]]
+    return prompt, [chat_message(message) for message in _newest(messages[first:])]
+
+
+def _newest(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    earliest = max(0, len(messages) - MAX_MESSAGES)
+    if earliest == 0:
+        return messages
+    asked = (i for i in range(earliest, len(messages)) if messages[i].get("role") == "user")
+    return messages[next(asked, 0) :]  # a row of calls without a question is one exchange
 
 
 def chat_message(message: dict[str, Any]) -> ChatMessage:
@@ -56,7 +68,11 @@ def blocks_of(content: Any) -> list[ContentBlock]:
     """A message's content, or a tool's result, as blocks."""
     if not isinstance(content, list):
         return [TextBlock(text=content if isinstance(content, str) else "")]
-    return [_block(part) for part in content if isinstance(part, dict)]
+    parts = [part for part in content if isinstance(part, dict)]
+    blocks = [_block(part) for part in parts[:MAX_PARTS]]
+    if len(parts) > MAX_PARTS:
+        blocks.append(TextBlock(text=f"[{len(parts) - MAX_PARTS} more parts, which the agent cannot read]"))
+    return blocks
 
 
 def parts_of(blocks: Iterable[ContentBlock]) -> str | list[dict[str, Any]]:

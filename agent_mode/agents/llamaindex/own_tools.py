@@ -14,6 +14,7 @@ from agent_mode.agents.llamaindex.messages import blocks_of, parts_of
 from agent_mode.agents.toolbox import own_tool
 from agent_mode.agents.work import Work
 from agent_mode.errors import AgentModeError, ToolError
+from agent_mode.observe.redaction import said, without_secrets
 
 _context: ContextVar[Any] = ContextVar("workflow_context")
 
@@ -42,13 +43,12 @@ def _adopt(work: Work, tool: BaseTool) -> FunctionTool:
         except AgentModeError:
             raise
         except Exception as error:
-            text = " ".join(str(error).split())[:300]
             raise ToolError(
-                f"{metadata.get_name()} failed with {type(error).__name__}: {text}",
+                f"{metadata.get_name()} failed with {type(error).__name__}: {said(error)}",
                 hint="Try it in another way, or answer without it.",
             ) from error
         if output.is_error:
-            raise ToolError(output.content or f"{metadata.get_name()} failed.", hint="")
+            raise ToolError(without_secrets(output.content) or f"{metadata.get_name()} failed.", hint="")
         return parts_of(output.blocks)
 
     schema = {"type": "object", "properties": {}, **metadata.get_parameters_dict()}

@@ -17,6 +17,7 @@ from agent_mode.agents.llamaindex.transport import too_many_steps
 from agent_mode.agents.work import Work
 from agent_mode.counting import counted
 from agent_mode.errors import AgentError, AgentModeError, LimitError
+from agent_mode.observe.redaction import said
 
 _END_PATIENCE = 0.4
 """Seconds that a workflow's steps get to end after they were cancelled."""
@@ -99,7 +100,7 @@ def _readable(error: Exception, work: Work, listener: Listener | None) -> AgentM
         )
     if isinstance(error, WorkflowRuntimeError) and "Max iterations" in str(error):
         return too_many_steps(getattr(work.spec.definition, "max_iterations", work.spec.valves.max_steps))
-    words = " ".join(str(error).split())[:300]
+    words = said(error)
     readable = f": {words}" if words else ""
     step = " in build()"
     if listener is not None:

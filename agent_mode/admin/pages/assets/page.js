@@ -42,3 +42,78 @@ new MutationObserver(() => {
   asking = Boolean(document.querySelector(".q-dialog"));
   if (closed && document.activeElement === document.body && before?.isConnected) before.focus();
 }).observe(document.documentElement, { childList: true, subtree: true });
+
+// What is typed in an editor and not saved is kept in this tab until it is saved or discarded, so that a restart
+// of the server, a reload or a crash loses nothing. components/editor.py calls `agentMode`.
+const TYPED = "agent-mode.typed:";
+const AWAY = "agent-mode.away";
+let kept = false;
+let away = false;
+
+window.agentMode = {
+  dirty: false,
+  touched() {
+    this.dirty = true;
+  },
+  keep(place, draft) {
+    try {
+      sessionStorage.setItem(TYPED + place, JSON.stringify({ ...draft, at: Date.now() }));
+      kept = true;
+    } catch {
+      this.forget(place); // the tab holds no more; then the browser asks before the page is left
+    }
+  },
+  forget(place) {
+    kept = false;
+    sessionStorage.removeItem(TYPED + place);
+  },
+  found(place) {
+    const wasAway = sessionStorage.getItem(AWAY) !== null;
+    sessionStorage.removeItem(AWAY);
+    const text = sessionStorage.getItem(TYPED + place);
+    return text === null ? null : { ...JSON.parse(text), away: wasAway };
+  },
+  saved(place, goTo) {
+    this.dirty = false;
+    this.forget(place);
+    if (goTo) location.assign(goTo);
+  },
+};
+
+addEventListener("beforeunload", (event) => {
+  if (away) sessionStorage.setItem(AWAY, "");
+  if (agentMode.dirty && !(away && kept)) event.preventDefault();
+});
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.getAttribute("action")?.endsWith("/sign-out")) return;
+  addEventListener("pagehide", () => {
+    for (const name of Object.keys(sessionStorage)) if (name.startsWith(TYPED)) sessionStorage.removeItem(name);
+  });
+});
+
+// While the server is away nothing can be typed: nobody would hear it. NiceGUI says so in its popup, which shows
+// our words, and loads the page anew where the server is another one then.
+const popup = document.getElementById("popup");
+const [title, text] = popup.querySelectorAll("span");
+let focused = null;
+let lasting = 0;
+new MutationObserver(() => {
+  const main = document.getElementById("main");
+  clearTimeout(lasting);
+  if (popup.ariaHidden === "false") {
+    if (!away) focused = document.activeElement;
+    away = true;
+    title.textContent = "The server restarts, or cannot be reached.";
+    text.textContent = !agentMode.dirty
+      ? "This page goes on by itself."
+      : kept
+        ? "Your text is kept, and this page goes on by itself."
+        : "Your text is too long to be kept here: copy it.";
+    if (main) main.inert = !agentMode.dirty || kept;
+  } else if (away) {
+    if (main) main.inert = false;
+    if (focused?.isConnected) focused.focus({ preventScroll: true });
+    lasting = setTimeout(() => (away = false), 3000); // the page may be loaded anew in this moment
+  }
+}).observe(popup, { attributeFilter: ["aria-hidden"] });

@@ -10,6 +10,9 @@ from nicegui import ui
 BLUE = "#3b82f6"
 RED = "#dc2626"
 GREY = "#8a8a8a"
+_LETTER = 7.5
+"""Pixels that a letter of a name may take."""
+_WIDEST = 180.0
 _FAINT = "rgba(128, 128, 128, 0.25)"
 
 
@@ -39,12 +42,19 @@ def columns(title: str, names: Sequence[str], series: Mapping[str, tuple[Sequenc
 def bars(title: str, values: Mapping[str, float], colour: str = BLUE) -> None:
     """Lying bars, the longest on top."""
     names = list(values)[::-1]
+    # ECharts takes the letters for narrower than they are, and cuts the names.
+    room = min(_LETTER * max(map(len, names), default=0), _WIDEST)
     _chart(
         title,
         {
             "xAxis": {"type": "value", "minInterval": 1, "splitLine": {"lineStyle": {"color": _FAINT}}},
-            "yAxis": {"type": "category", "data": names, "axisTick": {"show": False}},
-            "grid": {"left": 8, "right": 24, "top": 8, "bottom": 8, "containLabel": True},
+            "yAxis": {
+                "type": "category",
+                "data": names,
+                "axisTick": {"show": False},
+                "axisLabel": {"width": room, "overflow": "truncate"},
+            },
+            "grid": {"left": room + 16, "right": 24, "top": 8, "bottom": 24},
             "series": [
                 {
                     "type": "bar",

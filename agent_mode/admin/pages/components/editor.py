@@ -1,32 +1,74 @@
-"""The frame of an editor: where it belongs, what is edited, what can be done; and leaving it unsaved.
+"""The frame of an editor: where it belongs, what is edited, what can be done; and what is not saved yet.
 
 with editor_frame("Writer", back=("/agents", "Agents")) as editor:
     with editor.actions:
         button("Save", save, kind="main")
     ui.input("Name", on_change=editor.touched)
+editor.keeps(Typed(where, read, bring_back))
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import copy
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from nicegui import ui
+from nicegui import background_tasks, ui
 
+from agent_mode.admin.pages.components import toast
 from agent_mode.admin.pages.components.banner import banner, error_banner
 from agent_mode.admin.pages.components.buttons import button, link
+from agent_mode.admin.pages.components.limits import LARGEST
+from agent_mode.admin.pages.components.shell import url
 from agent_mode.errors import AgentModeError
+
+_SOON, _LATER = 0.3, 3.0
+"""Seconds after which what was typed is sent to the browser's tab: a short text, a long one."""
+_SHORT = 50_000
+_ASK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What an editor holds and has not saved: how it is read, and how it is brought back.
+
+    Args:
+        where: the address of what is edited, and the version that the text is based on.
+        read: the text or the fields, as JSON has them.
+        bring_back: puts what `read` gave into the fields again, based on that version.
+        public: what may be kept in the browser: without secrets.
+    """
+
+    where: Callable[[], tuple[str, int | str]]
+    read: Callable[[], Any]
+    bring_back: Callable[[Any, Any], Awaitable[None]]
+    public: Callable[[Any], Any] = lambda values: values
 
 
 class Editor:
     """What a page does with its frame."""
 
     def __init__(
-        self, names: tuple[ui.label, ui.label], mark: ui.label, actions: ui.row, notices: ui.element
+        self,
+        names: tuple[ui.label, ui.label],
+        mark: ui.label,
+        actions: ui.row,
+        offers: ui.element,
+        notices: ui.element,
     ) -> None:
         self._names = names
         self._mark = mark
         self._dirty = False
+        self._client = ui.context.client
+        self._typed: Typed | None = None
+        self._place = ""
+        self._sending = False
+        self._offers = offers
         self.actions = actions
         """Where its buttons go."""
         self.notices = notices
@@ -41,19 +83,59 @@ class Editor:
         """Another title, and another line below it."""
         self._names[0].text, self._names[1].text = title, note
 
+    def keeps(self, typed: Typed) -> None:
+        """Keeps what is typed in the browser's tab until it is saved, and offers what an earlier one had."""
+        self._typed = typed
+        self._place = typed.where()[0]
+        ui.timer(0, self._offer, once=True)
+
     def touched(self, *_: object) -> None:
         """Something was changed: the browser asks before the page is left."""
         if not self._dirty:
             self._dirty = True
             self._mark.text = "Not saved"
-            ui.run_javascript("window.onbeforeunload = (event) => { event.preventDefault(); return ''; }")
+            self._tell("agentMode.touched()")
+        if self._typed is not None and not self._sending:
+            self._sending = True
+            background_tasks.create(self._keep(self._typed), name="keep what is typed")
 
-    def saved(self) -> None:
-        """All is saved; nothing is wrong any more."""
+    def saved(self, *, go_to: str = "", changed: bool = False) -> None:
+        """All is saved; nothing is wrong any more.
+
+        Args:
+            go_to: the page to go to then.
+            changed: something was changed since, and that is not saved.
+        """
+        self.notices.clear()
+        place = json.dumps(self._place)
+        if changed:
+            self._tell(f"agentMode.forget({place})")
+            self.touched()
+            return
         self._dirty = False
         self._mark.text = ""
-        self.notices.clear()
-        ui.run_javascript("window.onbeforeunload = null")
+        # One script: a page that is opened otherwise is faster than what lets this one go.
+        self._tell(f"agentMode.saved({place}, {json.dumps(url(go_to) if go_to else None)})")
+
+    def way_back(self, *, newest: bool = False) -> Callable[[], Awaitable[None]] | None:
+        """Brings back what is there now and not saved; ask for it before that is replaced.
+
+        Args:
+            newest: it is based on the newest version then, and not on the one that it is based on now.
+
+        Returns:
+            the `undo` of a toast; None: everything is saved.
+        """
+        typed = self._typed
+        if typed is None or not self._dirty:
+            return None
+        values, seen = copy.deepcopy(typed.read()), typed.where()[1]
+
+        async def back() -> None:
+            await typed.bring_back(values, typed.where()[1] if newest else seen)
+            self.touched()
+
+        return back
 
     def wrong(self, error: AgentModeError) -> None:
         """Shows what is wrong above the fields, in place of what stood there."""
@@ -81,6 +163,70 @@ class Editor:
             button("Show theirs", load_theirs)
             button("Save mine over it", keep_mine, kind="danger")
 
+    async def _keep(self, typed: Typed) -> None:
+        values = typed.read()
+        await asyncio.sleep(_SOON if len(json.dumps(values)) < _SHORT else _LATER)
+        self._sending = False
+        if not self._dirty or self._client.is_deleted:
+            return
+        self._place, version = typed.where()
+        values = typed.read()
+        shown = typed.public(values)
+        place, text = json.dumps(self._place), json.dumps(shown)
+        if len(text) > LARGEST:
+            self._tell(f"agentMode.forget({place})")
+            return
+        meta = json.dumps({"version": version, "secrets": shown != values})
+        self._tell(f"agentMode.keep({place}, {{...{meta}, values: {text}}})")
+
+    async def _offer(self) -> None:
+        """Offers what was typed before the page was loaded anew."""
+        typed = self._typed
+        assert typed is not None
+        place, version = typed.where()
+        found = None
+        with contextlib.suppress(TimeoutError):
+            found = await self._client.run_javascript(
+                f"agentMode.found({json.dumps(place)})", timeout=_ASK_SECONDS
+            )
+        if not isinstance(found, dict) or "values" not in found:
+            return
+        values = found["values"]
+        if json.dumps(values, sort_keys=True) == json.dumps(typed.public(typed.read()), sort_keys=True):
+            self._tell(f"agentMode.forget({json.dumps(place)})")
+            return
+        stale = found.get("version") != version
+
+        async def restore() -> None:
+            self._offers.clear()
+            undo = self.way_back()
+            await typed.bring_back(values, found.get("version"))
+            self.touched()
+            toast.done("What you typed is back. It is not saved yet.", undo=undo)
+
+        def discard() -> None:
+            self._offers.clear()
+            if not self._dirty:  # else what is typed now stands there
+                self._tell(f"agentMode.forget({json.dumps(place)})")
+
+        title = "The server restarted. Your text is kept." if found.get("away") else "Your text is kept."
+        hints = ["Bring back what you typed and did not save, or discard it."]
+        if stale:
+            hints.append("Somebody has saved another version since: once it is back, Save compares the two.")
+        if found.get("secrets"):
+            hints.append("Secrets were not kept; type them again.")
+        with (
+            self._offers,
+            banner(title, " ".join(hints), tone="warning" if stale else "note"),
+            ui.row().classes("am-actions"),
+        ):
+            button("Restore", restore)
+            button("Discard", discard)
+
+    def _tell(self, script: str) -> None:
+        if not self._client.is_deleted:
+            self._client.run_javascript(script)
+
 
 @contextmanager
 def editor_frame(title: str, *, back: tuple[str, str], note: str = "") -> Iterator[Editor]:
@@ -101,6 +247,7 @@ def editor_frame(title: str, *, back: tuple[str, str], note: str = "") -> Iterat
     with tools:
         mark = ui.label("").classes("am-soft").props("role=status")
         actions = ui.row().classes("am-actions")
-    editor = Editor((heading, below), mark, actions, ui.element("div").classes("am-notices"))
+    offers, notices = (ui.element("div").classes("am-notices") for _ in range(2))
+    editor = Editor((heading, below), mark, actions, offers, notices)
     with ui.element("div").classes("am-fields"):
         yield editor

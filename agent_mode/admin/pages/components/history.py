@@ -32,6 +32,7 @@ def history(
     entries: Sequence[Entry],
     text_of: Callable[[int], Awaitable[str]],
     roll_back: Callable[[int], Awaitable[None]],
+    unsaved: Callable[[], bool],
 ) -> None:
     """The versions, the newest first.
 
@@ -39,6 +40,7 @@ def history(
         entries: the versions.
         text_of: a version as text, such as its JSON; called with its number.
         roll_back: makes a version the newest again; called after the person has confirmed.
+        unsaved: whether there are changes that are not saved, and that would be replaced.
     """
     area = ui.element("div").classes("am-diff-area")
     newest = entries[0].number if entries else 0
@@ -52,6 +54,8 @@ def history(
 
     async def back_to(entry: Entry) -> None:
         text = "It becomes a new version; the ones after it stay in the history."
+        if unsaved():
+            text += " What you changed and did not save is replaced; Undo brings it back for ten seconds."
         if await confirm(f"Go back to version {entry.label}?", text, action="Go back"):
             await roll_back(entry.number)
 
@@ -71,6 +75,26 @@ def history(
                     if entry.number != newest:
                         button("Compare with newest", lambda old=entry.number: compare(old, newest))
                         button("Go back to this", lambda entry=entry: back_to(entry))
+
+
+def differences(before: str, theirs: str, mine: str, *, author: str, label: str) -> None:
+    """What somebody else has changed meanwhile, and how the own draft differs from that.
+
+    Args:
+        before: the text that the own draft is based on.
+        theirs: the newest one.
+        mine: the own draft.
+        author: who has changed it.
+        label: of the newest version.
+    """
+    with ui.element("div").classes("am-card am-fields"):
+        with ui.element("h2"):
+            ui.label(f"What {author} has changed")
+        side_by_side(before, theirs, "When you opened it", f"Version {label}")
+        with ui.element("details"):
+            with ui.element("summary"):
+                ui.label("How yours differs from that")
+            side_by_side(theirs, mine, f"Version {label}", "Yours")
 
 
 def side_by_side(old: str, new: str, old_title: str, new_title: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -58,12 +58,18 @@ class Fields:
 
     def show(self, record: Persona | None) -> None:
         """Puts the values of a persona into the fields."""
+        self.put({name: getattr(record, name, None) for name in self._fields} if record else _FRESH)
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Puts these values into the fields; what is missing is empty."""
         self._quiet = True
         try:
             for name, field in self._fields.items():
-                value = getattr(record, name, None) if record else _FRESH.get(name)
+                value = values.get(name)
+                if name == "category" and value and value not in field.options:
+                    field.set_options([*field.options, value])
                 field.value = (
-                    list(value or ()) if name in _LISTS else value if name == "enabled" else value or ""
+                    list(value or ()) if name in _LISTS else bool(value) if name == "enabled" else value or ""
                 )
         finally:
             self._quiet = False

@@ -115,16 +115,24 @@ async def delete(visit: Visit, key: str, again: Again) -> None:
     toast.done(f"Deleted {gone.display_name}.", undo=undo)
 
 
-def export_menu(visit: Visit, keys: Callable[[], Awaitable[list[str]]], text: str = "Export") -> None:
+def export_menu(
+    visit: Visit,
+    keys: Callable[[], Awaitable[list[str]]],
+    text: str = "Export",
+    ask: Callable[[], Awaitable[bool]] | None = None,
+) -> None:
     """A button with the formats that can be written.
 
     Args:
         visit: whose.
         keys: of those to export.
         text: of the button.
+        ask: asked first; what it denies is not done.
     """
 
     async def export(name: str, *_: object) -> None:
+        if ask is not None and not await ask():
+            return
         found = await files.chosen(visit.runtime.persona_store, await keys())
         made = await files.outgoing(found, name)
         ui.download(made.data, made.filename, made.media_type)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
+from agent_mode.admin.pages.components.buttons import link as next_step
 from agent_mode.admin.pages.components.hints import hint_of
 from agent_mode.errors import AgentModeError
 
@@ -14,25 +15,33 @@ _INTERNAL = "Something went wrong inside Agent Mode."
 _LOOK = "Try again; the reason is in the server's log."
 
 
-def done(text: str, *, undo: Callable[[], Awaitable[None]] | None = None) -> None:
+def done(
+    text: str, *, undo: Callable[[], Awaitable[None]] | None = None, link: tuple[str, str] | None = None
+) -> None:
     """Says that something was done.
 
     Args:
         text: such as `Deleted writer.`
         undo: takes it back; offered for ten seconds. What it raises is shown.
+        link: what to do next, and the page for it; offered as long.
     """
-    if undo is None:
+    if undo is None and link is None:
         ui.notification(text, position="bottom", timeout=4, classes="am-toast", close_button="Close")
         return
-    # A notification's own buttons run in the browser alone; this one stands beside the page.
+    # A notification's own buttons run in the browser alone; these stand beside the page.
     with ui.context.client.layout, ui.element("div").classes("am-undo").props("role=status") as box:
         ui.label(text)
 
-        async def back() -> None:
-            box.delete()
-            await undo()
+        if link is not None:
+            next_step(*link)
+        if undo is not None:
+            way_back = undo
 
-        ui.button("Undo", on_click=back, color=None).props("flat dense no-caps").classes("am-button")
+            async def back() -> None:
+                box.delete()
+                await way_back()
+
+            ui.button("Undo", on_click=back, color=None).props("flat dense no-caps").classes("am-button")
         ui.button(on_click=box.delete, color=None).props('flat round dense icon=close aria-label="Close"')
         ui.timer(UNDO_SECONDS, box.delete, once=True)
 
