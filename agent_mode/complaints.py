@@ -65,6 +65,7 @@ def complaints(
     *,
     known: Collection[str] = (),
     hints: Mapping[str, str] | None = None,
+    meanings: Mapping[str, str] | None = None,
 ) -> list[Complaint]:
     """What a failed validation complains about, each field once.
 
@@ -72,6 +73,7 @@ def complaints(
         errors: as pydantic lists them, with their context.
         known: names of the fields that there are, for who names another one.
         hints: cures by the first part of the field; they go before the general ones.
+        meanings: what a field is, for who leaves it out.
     """
     told: dict[tuple[str, ...], Complaint] = {}
     for entry in errors:
@@ -79,6 +81,8 @@ def complaints(
         message, cure = in_words(entry)
         if entry["type"] == "extra_forbidden":
             cure = f"Known: {', '.join(known)}." if known and len(path) == 1 else cure
+        elif entry["type"] == "missing" and len(path) == 1 and path[0] in (meanings or {}):
+            cure = f"Add it: {(meanings or {})[path[0]]}."
         else:
             cure = (hints or {}).get(path[0] if path else "", cure)
         before = told.get(path)

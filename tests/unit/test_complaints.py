@@ -80,6 +80,7 @@ def test_each_error_is_a_sentence_of_ours(values: Any, field: str, message: str)
 def test_who_names_an_unknown_field_is_told_the_known_ones() -> None:
     assert told({"name": "a", "nme": 1}, known=["name", "kind"])["nme"][1] == "Known: name, kind."
     assert told({"name": 1}, hints={"name": "Write a name."})["name"][1] == "Write a name."
+    assert told({}, meanings={"name": "what it is called"})["name"][1] == "Add it: what it is called."
 
 
 def _errors_of(values: Any) -> list[str]:

@@ -124,8 +124,8 @@ def read(model: type[Model], body: Any) -> Model:
     except ValidationError as error:
         # Not chained: the input may hold a secret.
         found = error.errors(include_url=False, include_input=False)
-    hints = {name: f"{field.description}." for name, field in model.model_fields.items() if field.description}
-    told = complaints(found, known=model.model_fields, hints=hints)
+    meanings = {name: field.description for name, field in model.model_fields.items() if field.description}
+    told = complaints(found, known=model.model_fields, meanings=meanings)
     problems = [Problem(entry.field or "body", f"{entry.message}.", entry.hint) for entry in told]
     raise FormError("The request cannot be used", problems=problems)
 

@@ -14,7 +14,7 @@ class WayBack(NamedTuple):
     path: str
 
 
-_GONE = "It may have been deleted or renamed meanwhile. Its list shows what there is."
+_GONE = "It may have been deleted or renamed meanwhile. The list shows what there is."
 _AGENTS = WayBack("To the agents", "/agents")
 _PERSONAS = WayBack("To the personas", "/personas")
 _RUNS = WayBack("To the runs", "/runs")
