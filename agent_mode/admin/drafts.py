@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -21,8 +20,6 @@ from agent_mode.store.agents import Agent, AgentForm, content
 from agent_mode.tools.specs import ToolSpec, allowed
 from agent_mode.valves import MASK
 
-_OPEN = re.compile(r"\[(?!!?\]?[^\]]*\])")
-"""A [ that opens no set."""
 _PROVIDER_SECONDS = 5.0
 """How long the provider may take to list its models."""
 
@@ -181,7 +178,7 @@ def odd_patterns(parts: Parts, tools: Sequence[ToolSpec] | None) -> list[Problem
     for path, patterns in named.items():
         for pattern in (pattern.strip() for pattern in patterns if isinstance(pattern, str)):
             wanted = pattern.lstrip("-!").strip()
-            if _OPEN.search(wanted):
+            if _is_open(wanted):
                 hint = "Close it, as in [ab]*, or write [[] for the sign itself."
                 found.append(Problem(path, f"“{pattern}” has a [ without a ], and fits no tool.", hint))
             elif wanted and tools and not allowed(tools, wanted):
@@ -227,3 +224,15 @@ async def _unknown_models(runtime: Runtime, parts: Parts) -> list[Problem]:
         for path, name in named.items()
         if name and name not in offered
     ]
+
+
+def _is_open(pattern: str) -> bool:
+    """Whether a [ of a pattern opens no set, since no ] ends it."""
+    start = pattern.find("[")
+    while start >= 0:
+        first = start + 1 + pattern.startswith("!", start + 1)
+        end = pattern.find("]", first + pattern.startswith("]", first))
+        if end < 0:
+            return True
+        start = pattern.find("[", end)
+    return False
