@@ -374,7 +374,8 @@ def test_prefixes(prefix: str, used: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["not a url", "ftp://host", "http://", "://x", "http://h:x"])
 def test_an_address_that_is_none_is_refused_or_what_was_there_is_kept(wrong: str) -> None:
-    for model in (PersonaValves, AgentValves):
+    models: list[Any] = [PersonaValves, AgentValves]
+    for model in models:
         found = model.misfits({"llm_base_url": wrong})
         assert found == {
             "llm_base_url": "This must be an address that begins with http:// or https://, or null."
