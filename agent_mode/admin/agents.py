@@ -81,7 +81,7 @@ async def create(backend: Backend, values: Any, author: str) -> Agent:
     Raises:
         DefinitionError: all that is wrong with it, by field.
         RequestError: it brings code, and that is switched off.
-        StoreError: `agent_exists`.
+        StoreError: `agent_exists` or `persona_exists`.
     """
     runtime = backend.runtime
     form = (await read_draft(runtime, values)).usable()

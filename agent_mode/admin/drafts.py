@@ -143,9 +143,8 @@ async def oddities(
         hint = "The list of personas shows those that there are; a disabled one does not count."
         found.append(Problem("definition.persona", f"There is no persona “{persona}”.", hint))
     if runtime.personas.get(form.id) is not None:
-        found.append(
-            Problem("id", f"A persona is called “{form.id}” too.", f"!{form.id} calls the agent then.")
-        )
+        hint = "Choose another id: the agent cannot be enabled beside it."
+        found.append(Problem("id", f"A persona is called “{form.id}” too.", hint))
     found += _unknown_agents(runtime, form, parts)
     found += odd_patterns(parts, tools)
     if form.agent_type == "llamaindex_workflow" and find_spec("llama_index") is None:

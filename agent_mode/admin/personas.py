@@ -263,9 +263,8 @@ async def check(runtime: Runtime, values: Mapping[str, Any]) -> tuple[list[Probl
     if await runtime.persona_store.get(made.key) is not None:
         odd.append(Problem("key", f"There is a persona {made.key} already.", "PUT replaces it."))
     if await runtime.agent_store.get(made.key) is not None:
-        odd.append(
-            Problem("key", f"An agent is called {made.key} too.", f"!{made.key} calls the agent then.")
-        )
+        hint = "Choose another key: the persona cannot be enabled beside it."
+        odd.append(Problem("key", f"An agent is called {made.key} too.", hint))
     return wrong, odd
 
 

@@ -19,6 +19,9 @@ Provide = Callable[[], AgentSpec]
 class Directory:
     """Knows the agents of this server.
 
+    A persona goes before a pipeline of its own that is called as it is: whoever may use the persona's model
+    must not reach another agent by it. New ones are refused where they are saved; a file can be put there.
+
     Args:
         personas: each is an agent too.
 
@@ -42,8 +45,12 @@ class Directory:
     def changed(self) -> None:
         self.version += 1
 
+    def has(self, agent_id: str) -> bool:
+        """Whether a pipeline of its own has this id, a persona of the same name or not."""
+        return agent_id in self._agents
+
     def get(self, agent_id: str) -> AgentSpec | None:
-        """The agent with this id; a pipeline of its own goes before a persona of the same name."""
+        """The agent with this id."""
         found = self.pipeline(agent_id)
         if found is not None:
             return found
@@ -52,12 +59,12 @@ class Directory:
 
     def pipeline(self, agent_id: str) -> AgentSpec | None:
         """The agent with this id that is a pipeline of its own."""
-        provide = self._agents.get(agent_id)
+        provide = self._agents.get(agent_id) if self._personas.get(agent_id) is None else None
         return provide() if provide is not None else None
 
     def pipelines(self) -> list[AgentSpec]:
         """The agents that are pipelines of their own, in order of their ids."""
-        return [self._agents[agent_id]() for agent_id in sorted(self._agents)]
+        return [spec for agent_id in sorted(self._agents) if (spec := self.pipeline(agent_id)) is not None]
 
     def matching(self, patterns: str | None) -> Iterator[AgentSpec]:
         """The agents whose id fits a valve: ids or patterns, comma separated."""

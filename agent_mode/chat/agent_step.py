@@ -16,15 +16,23 @@ from agent_mode.agents.engine import Event, Failure
 from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat.access import caller_of
-from agent_mode.chat.agent_turn import task_of
+from agent_mode.chat.agent_turn import answered, going_on, task_of
 from agent_mode.chat.cards import without_cards
+from agent_mode.chat.markdown import escaped
 from agent_mode.chat.scene import Scene, connection_for
+from agent_mode.chat.switching import is_continued
 from agent_mode.store.personas import Persona
 from agent_mode.tools import specs
 
 
 async def warning(scene: Scene, spec: AgentSpec) -> str | None:
-    """What the user has to know before the agent begins: that it has none of the chat's tools here."""
+    """What the user has to know before the agent begins: that it has none of the chat's tools here.
+
+    Only where somebody switched tools on: Open WebUI's own ones come with every message of its page.
+    """
+    context = scene.turn.context
+    if context.message_id is not None and not context.tools:
+        return None
     offered = specs.allowed(
         specs.from_request(scene.turn.params.get("tools") or []), spec.valves.allowed_tools
     )
@@ -34,9 +42,8 @@ async def warning(scene: Scene, spec: AgentSpec) -> str | None:
     if services.openwebui.known and await services.credential_of(caller_of(scene.turn.user)) is not None:
         return None
     return (
-        f"{spec.name} cannot use the tools of this chat in a message that calls several. "
-        f"Call it alone (`{scene.grammar.prefix}{spec.id}`), or let an admin set up calls of tools without a "
-        "chat page: docs/tools-and-permissions.md."
+        f"{escaped(spec.name)} answers without the tools of this chat here, because the message calls "
+        f"several. Call it alone for an answer with them: `{scene.grammar.prefix}{spec.id} …`."
     )
 
 
@@ -74,7 +81,10 @@ async def answer(
     task = task_of(turn, without_cards(ready), words)
     assert task.run_id is not None
     task = replace(task, run_id=recording.child_id(task.run_id, (str(number),)), relay=False)
-    async with aclosing(run_agent(spec, task, runtime.services)) as events:
+    if is_continued(task.messages):
+        task = going_on(task)
+    told = answered(run_agent(spec, task, runtime.services), spec, spoken=is_continued(messages))
+    async with aclosing(told) as events:
         async for event in events:
             if isinstance(event, Failure):
                 raise event.error

@@ -9,6 +9,7 @@ from dataclasses import replace
 from agent_mode.agents import selector
 from agent_mode.agents.engine import Completion, Embed, Event, Failure, Job, Status, Text, ToolCalls
 from agent_mode.agents.persona import PersonaEngine
+from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat import agent_turn, browser, console, desk, hotswap, sequence
 from agent_mode.chat.access import forbidden, no_access, open_to
 from agent_mode.chat.announce import who_speaks
@@ -18,6 +19,7 @@ from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import Scene, Speaker, connection_for
 from agent_mode.chat.spoken import speak
+from agent_mode.chat.steps import Step
 from agent_mode.chat.tips import with_tip
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError
@@ -107,14 +109,14 @@ async def _begin(
     if words is not None:
         _remember(scene, speaker.persona.key, speaker.persona.name, voice=scene.detection.voice)
         return _own_words(scene, words)
+    steps = _steps(scene, requested)
     reason = "user_switch" if speaker.note is None else "system_default"
     _remember(scene, speaker.persona.key, speaker.persona.name, reason=reason)
-    if steps := sequence.steps_in(scene, requested):
-        return sequence.perform(scene, steps)
+    if steps:
+        return _perform(scene, steps)
     detection = speaker.detection
     if (spec := runtime.directory.pipeline(speaker.persona.key)) is not None:
-        told = agent_turn.answer(scene, spec, previous=detection.previous, switched=detection.is_switch)
-        return _introduced(scene, speaker, requested, told)
+        return _agent(scene, spec, speaker, requested)
     job = await scene.job(speaker.persona, previous=detection.previous, switched=detection.is_switch)
     return _introduced(
         scene,
@@ -122,6 +124,31 @@ async def _begin(
         requested,
         with_tip(scene, speaker.persona, speak(runtime, turn, speaker.persona.key, job)),
     )
+
+
+def _steps(scene: Scene, requested: str) -> list[Step]:
+    """The steps of a message that calls several.
+
+    Raises:
+        RequestError: they are refused; whoever was in charge stays.
+    """
+    try:
+        return sequence.steps_in(scene, requested)
+    except RequestError:
+        key = scene.detection.unasked
+        kept = scene.roster.get(key)
+        _remember(scene, key, kept.name if kept else requested, voice=scene.detection.voice)
+        raise
+
+
+def _perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None]:
+    return sequence.go_on(scene, steps) if scene.continues else sequence.perform(scene, steps)
+
+
+def _agent(scene: Scene, spec: AgentSpec, speaker: Speaker, requested: str) -> AsyncGenerator[Event, None]:
+    detection = speaker.detection
+    told = agent_turn.answer(scene, spec, previous=detection.previous, switched=detection.is_switch)
+    return _introduced(scene, speaker, requested, told)
 
 
 def _introduced(
@@ -142,7 +169,8 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
             async for event in events:
                 yield event
         return
-    if scene.show_info:
+    began = await _who_began(scene) if scene.continues else None
+    if scene.show_info and began is None:
         yield Status("Choosing who answers…", done=False)
     runtime = scene.runtime
     connection = connection_for(runtime, scene.valves)
@@ -156,7 +184,9 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
                 status=404,
             )
         model = await runtime.llm.choose_model(connection, None)
-        chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
+        chosen = next((persona for persona in personas if persona.key == began), None)
+        if chosen is None:
+            chosen = await selector.choose(runtime.llm, connection, model, personas, scene.said.text)
     except AgentModeError:
         if scene.show_info:
             yield Status("Nobody could be chosen")  # closes the line above, which would spin for ever
@@ -173,6 +203,13 @@ async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
             yield event
 
 
+async def _who_began(scene: Scene) -> str | None:
+    """Key of who wrote the answer that is to go on, where that is known."""
+    message_id = scene.turn.context.message_id
+    answer = await scene.runtime.sessions.answer(message_id) if message_id else None
+    return answer.agent if answer is not None else None
+
+
 async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     """A turn that the filter gave us from another model: answered by us, or spoken through that model."""
     via = scene.turn.context.via or scene.requested
@@ -180,10 +217,14 @@ async def _console_turn(scene: Scene) -> AsyncGenerator[Event, None]:
     words = await _words(scene, persona, via)
     asked = words is None and scene.said.several
     current = scene.detection.current
-    voice = None if asked else scene.detection.voice
+    steps = _steps(scene, via) if asked else []
+    spec = scene.runtime.directory.pipeline(current) if words is None and not asked else None
+    voice = None if steps or spec else scene.detection.voice
     _remember(scene, current, persona.name if persona else via, voice=voice)
-    if asked and (steps := sequence.steps_in(scene, via)):
-        return sequence.perform(scene, steps)
+    if steps:
+        return _perform(scene, steps)
+    if spec is not None and persona is not None:
+        return _agent(scene, spec, Speaker(persona, scene.detection), scene.requested)
     return _own_words(scene, words or console.help_text(scene.grammar.prefix))
 
 
@@ -193,11 +234,15 @@ async def _words(scene: Scene, persona: Persona | None, back: str) -> str | None
     if scene.refused:
         return scene.refused
     if command is not None and command.kind in desk.KINDS:
+        if scene.continues:  # it is done, and must not be done again
+            return ""
         return await desk.act(scene.runtime, command, scene.turn.user, scene.grammar)
     if any(one.kind == "list" for one in (command, *scene.said.commands) if one):
         scene.roster = await open_to(scene.runtime, scene.turn.user, scene.roster)
     attached = comes_with_attachment(scene.turn.messages)
     words = console.answer(scene.said, scene.grammar, scene.roster, persona, back, attached=attached)
+    if words is None:
+        words = sequence.words_instead(scene, persona.display_name if persona else back)
     if words is None and persona is not None and persona.key != scene.requested and not scene.said.several:
         # Called at another time, when the user still might.
         return no_access(persona) if await forbidden(scene.runtime, scene.turn.user, persona.key) else None
@@ -205,7 +250,12 @@ async def _words(scene: Scene, persona: Persona | None, back: str) -> str | None
 
 
 def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
-    """Our answer; a list comes as a browser where the caller shows pages, the table folded below it."""
+    """Our answer; a list comes as a browser where the caller shows pages, the table folded below it.
+
+    It is always whole: where it is to go on, nothing comes.
+    """
+    if scene.continues:
+        return _say()
     command = scene.said.console
     shows_pages = scene.turn.context.interactive and scene.turn.stream
     if command is None or command.kind != "list" or not shows_pages:
@@ -215,8 +265,11 @@ def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
     return _say(Embed(html), _say(Text(console.folded(words, len(personas)))))
 
 
-async def _say(event: Event, then: AsyncGenerator[Event, None] | None = None) -> AsyncGenerator[Event, None]:
-    yield event
+async def _say(
+    event: Event | None = None, then: AsyncGenerator[Event, None] | None = None
+) -> AsyncGenerator[Event, None]:
+    if event is not None:
+        yield event
     if then is not None:
         async with aclosing(then) as events:
             async for following in events:

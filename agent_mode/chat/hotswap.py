@@ -19,10 +19,11 @@ from agent_mode.chat.access import forbidden, no_access, open_to
 from agent_mode.chat.announce import show_elsewhere, who_speaks
 from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text
 from agent_mode.chat.notes import note
+from agent_mode.chat.own_words import NO_CONSOLE, agent_needs_console
 from agent_mode.chat.reading import Reading, Request, read
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import PLAIN
-from agent_mode.chat.switching import plan_turn
+from agent_mode.chat.switching import is_continued, plan_turn
 from agent_mode.chat.transcript import strip_commands
 from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
@@ -38,10 +39,7 @@ CONSOLE = f"personas.{CONSOLE_KEY}"
 """The model that answers what no LLM should answer."""
 CONSOLE_NAME = "Agent Mode console"
 
-NO_CONSOLE = (
-    "Several personas in one message need the model “Agent Mode console”, which you may not use here. "
-    "Ask an admin to give you access to it, or call one persona at a time."
-)
+NOTHING_TO_ADD = "(There is nothing to add.)"
 
 INTEGRATION_KEY = "agent_hotswap"
 """Key of `body.metadata` with what other filters may want to know; Open WebUI takes `metadata` out before
@@ -91,11 +89,18 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
         return body if clean == messages else {**body, "messages": clean}
     if persona is not None and await forbidden(runtime, user, persona.key):
         return await _say(scene, no_access(persona))
+    if persona is not None and persona.key in roster.agents:
+        # Its answer is made by us: the picked model is none of it.
+        return await _say(scene, agent_needs_console(persona.display_name))
     return _speak_as(scene, persona)
 
 
 async def _gate(runtime: Runtime, user: User, said: Parsed) -> str | None:
-    return NO_CONSOLE if said.several and not await _may_use_console(runtime, user) else None
+    called = said.switch.key if said.switch is not None else None
+    agent = runtime.directory.pipeline(called) if called else None
+    if (agent is None and not said.several) or await _may_use_console(runtime, user):
+        return None
+    return NO_CONSOLE if agent is None or said.several else agent_needs_console(agent.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +228,11 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
             CONTEXT_KEY: pack(context, call.secret, user),
         }
     command = found.said.console
-    if command is not None and command.kind in desk.KINDS:
+    if is_continued(call.body["messages"]):
+        words = NOTHING_TO_ADD  # the picked model cannot say nothing
+    elif command is not None and command.kind in desk.KINDS:
         words = await desk.act(runtime, command, user, found.grammar)
-    if command is not None and command.kind == "list":
+    elif command is not None and command.kind == "list":
         roster = await open_to(runtime, user, found.roster)
         words = console.list_text(roster.by_key.values(), found.grammar.prefix)
     scene.note(voice=found.detection.voice)

@@ -12,6 +12,7 @@ from agent_mode.chat.access import allowed_bindings, forbidden, refusal
 from agent_mode.chat.columns import Own, own_history
 from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.notes import keep_persona
+from agent_mode.chat.own_words import without_refusals
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, never_answered
@@ -54,7 +55,8 @@ class Reading:
         roster: who can be called.
         grammar: which words are commands.
         said: what the user's message says.
-        messages: the transcript, with the model's own answers where several answer side by side.
+        messages: the transcript without what we refused, with the model's own answers where several answer
+            side by side.
         theirs: what the user set.
         bound: the personas assigned to models side by side.
         detection: who answers, and who answered.
@@ -109,7 +111,8 @@ async def read(
     took = (time.perf_counter() - started) * 1000
     if valves.enable_debug or runtime.settings.debug:
         _tell(request, said, detection, own, refused, took)
-    return Reading(roster, grammar, said, own.messages, theirs, bound, detection, refused, took)
+    messages = without_refusals(own.messages)
+    return Reading(roster, grammar, said, messages, theirs, bound, detection, refused, took)
 
 
 async def recall(runtime: Runtime, context: TurnContext, owner: str, asked: str, own: Own) -> Memory:

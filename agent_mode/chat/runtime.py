@@ -83,6 +83,7 @@ class Runtime:
         self.agent_store = AgentStore(db)
         self.agents = AgentBook()
         self.directory = Directory(self.personas)
+        self.persona_store.is_agent = self.directory.has
         self.rosters = Rosters(self.personas, self.directory)
         self.sessions = SessionStore(db)
         self.replies = ReplyStore(db)

@@ -12,7 +12,7 @@ from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.reading import Request, read
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.switching import Detection, plan_turn
+from agent_mode.chat.switching import Detection, is_continued, plan_turn
 from agent_mode.chat.transcript import strip_commands
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import ProviderError, RequestError
@@ -86,6 +86,11 @@ class Scene:
             looked_ms=found.took_ms,
         )
 
+    @property
+    def continues(self) -> bool:
+        """Whether the request ends with an answer that is to go on."""
+        return is_continued(self.turn.messages)
+
     def speaker(self) -> Speaker:
         """The persona that answers; if it is gone, whoever answered before, and a word about it.
 
@@ -127,7 +132,7 @@ class Scene:
             persona: who answers; None: the picked model as itself.
             previous: key of whoever answered before.
             switched: whether that is a switch.
-            messages: the transcript; the turn's own if not given.
+            messages: the transcript, its last question without commands; the turn's own if not given.
 
         Raises:
             ProviderError: no model can be chosen.
@@ -147,7 +152,7 @@ class Scene:
     ) -> list[dict[str, Any]]:
         """The messages to send so that the persona, or the agent that it stands for, answers; as in `job`."""
         started = time.perf_counter()
-        messages, clean = (messages, False) if messages else self._messages()
+        messages, clean = (messages, True) if messages else self._messages()
         plan = self._plan(messages, persona, previous, model, switched=switched, last_is_clean=clean)
         for category in plan.report.fallbacks:
             log.warning("switch fallback", category=category, strategy=plan.report.strategy, model=model)

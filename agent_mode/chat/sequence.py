@@ -15,10 +15,13 @@ from typing import Any, Literal
 from agent_mode.agents.engine import Chunks, Completion, Event, Reasoning, Status, Text, Usage
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat import agent_step, console, desk
-from agent_mode.chat.commands import message_text, with_text
+from agent_mode.chat.commands import comes_with_attachment, message_text, with_text
+from agent_mode.chat.markdown import closing_fence, escaped
+from agent_mode.chat.own_words import TALK_ELSEWHERE, nothing_asked
 from agent_mode.chat.scene import Scene, last_user
 from agent_mode.chat.spoken import speak
 from agent_mode.chat.steps import Step, steps_of
+from agent_mode.chat.transcript import strip_commands
 from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
@@ -92,8 +95,12 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
     reason: Literal["completed", "stopped", "failed"] = "stopped"
     try:
         for number, step in enumerate(steps, 1):
-            for event in _announce(scene, step, number, len(steps)):
-                yield event
+            if step.command is None and scene.show_info:
+                count, last = len(heard.told) + 1, len(speakers)
+                place = f" ({count} of {last})" if last > 1 else ""
+                yield Status(f"{step.title}{place}", done=count == last)
+            if opening := _opening(scene, step, first=number == 1):
+                yield Text(opening)
             if step.command is not None:
                 yield Text(await _own_words(scene, step))
                 continue
@@ -112,7 +119,10 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
             except AgentModeError as error:
                 log.warning("sequence step failed", persona=step.key, code=error.code)
                 failed.append(step.key)
-                yield Text(f"\n\n> ⚠️ {step.title}: {error}\n")
+                yield Text(f"{_closing(parts)}\n\n> ⚠️ {escaped(step.title)}: {error}\n")
+            else:
+                if number < len(steps) and (closing := _closing(parts)):
+                    yield Text(closing)
         if heard.usage:
             yield Usage(heard.usage)
         reason = "failed" if len(failed) == len(speakers) else "completed"
@@ -123,6 +133,63 @@ async def perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None
                 personas=spoken, failed=tuple(failed), reason=reason, chat_id=chat_id, user_id=user_id
             )
         )
+
+
+async def go_on(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None]:
+    """Lets the last one go on whose words the request ends with; what we answered ourselves is whole."""
+    step = steps[-1]
+    if step.command is not None:
+        return
+    spec = scene.runtime.directory.pipeline(step.key) if step.persona else None
+    heard = Heard()
+    *told, own = _parts(scene, steps)
+    async with aclosing(_play(scene, step, spec, told, heard, begun=own.text)) as events:
+        async for event in events:
+            yield event
+    if heard.usage:
+        yield Usage(heard.usage)
+
+
+def _parts(scene: Scene, steps: list[Step]) -> list[Said]:
+    """What each step said in the answer that is to go on; all of it is the last one's without headings."""
+    rest = message_text(scene.turn.messages[-1])
+    found: list[Said] = []
+    if scene.valves.enable_stream_switching:
+        return [Said(steps[-1], [rest])]
+    for number, step in enumerate(steps):
+        before, heading, after = rest.partition(_opening(scene, step, first=number == 0))
+        if step.command is not None or not heading:
+            continue
+        if found:
+            found[-1] = Said(found[-1].step, [before])
+        found.append(Said(step, [after]))
+        rest = after
+    return found if found and found[-1].step is steps[-1] else [Said(steps[-1], [rest])]
+
+
+def words_instead(scene: Scene, next_name: str) -> str | None:
+    """What we answer where nobody of those whom the message calls is to speak here; None if they are.
+
+    Args:
+        scene: the turn.
+        next_name: who answers the next message.
+    """
+    said, context = scene.said, scene.turn.context
+    if not said.several:
+        return None
+    if any(command.kind == "multi" for command in said.commands):
+        beside = (context.models or 1) > 1 and (context.place or 1) > 1
+        return TALK_ELSEWHERE if beside else None
+    if said.text or comes_with_attachment(scene.turn.messages) or _something_was_said(scene):
+        return None
+    prefix = scene.grammar.prefix
+    calls = [c.key or "reset" for c in said.commands if c.kind in ("persona", "reset")]
+    return nothing_asked(" ".join([*(prefix + key for key in calls), "explain it"]), next_name)
+
+
+def _something_was_said(scene: Scene) -> bool:
+    clean = strip_commands(scene.turn.messages, scene.grammar)
+    return any(message["role"] == "assistant" for message in clean[: last_user(clean)])
 
 
 async def _own_words(scene: Scene, step: Step) -> str:
@@ -136,34 +203,44 @@ async def _own_words(scene: Scene, step: Step) -> str:
     return console.help_text(scene.grammar.prefix)
 
 
-def _announce(scene: Scene, step: Step, number: int, count: int) -> Iterator[Event]:
-    """What says that the next one begins: a status line, and a heading unless one text is wanted."""
-    flows = scene.valves.enable_stream_switching
-    if step.command is not None:
-        yield Text("\n\n" if flows and number > 1 else _break(number))
-        return
-    if scene.show_info:
-        yield Status(f"{step.title} ({number} of {count})", done=number == count)
-    if not flows:
-        yield Text(f"{_break(number)}**{step.title}**\n\n")
-    elif number > 1:
-        yield Text("\n\n")
+def _opening(scene: Scene, step: Step, *, first: bool) -> str:
+    """What stands above a step: a heading where somebody speaks, unless one text is wanted."""
+    if scene.valves.enable_stream_switching:
+        return "" if first else "\n\n"
+    return ("" if first else "\n\n---\n\n") + (_heading(step) if step.command is None else "")
 
 
-def _break(number: int) -> str:
-    return "" if number == 1 else "\n\n---\n\n"
+def _heading(step: Step) -> str:
+    return f"**{escaped(step.title)}**\n\n"
+
+
+def _closing(parts: list[str]) -> str:
+    """What ends a code block that the answer left open: the next heading would stand in it."""
+    fence = closing_fence("".join(parts))
+    return f"\n{fence}\n" if fence else ""
 
 
 async def _play(
-    scene: Scene, step: Step, spec: AgentSpec | None, told: list[Said], heard: Heard
+    scene: Scene, step: Step, spec: AgentSpec | None, told: list[Said], heard: Heard, begun: str = ""
 ) -> AsyncGenerator[Event, None]:
-    """One step: its answer as text, whatever the provider sent it in; `spec`: the agent that speaks."""
+    """One step: its answer as text, whatever the provider sent it in.
+
+    Args:
+        scene: the turn.
+        step: who speaks, and with which task.
+        spec: the agent that speaks, if it is one.
+        told: what the steps before it said.
+        heard: takes up what it cost.
+        begun: the beginning of its answer, which it is to go on with.
+    """
     # The replies in the history are whose they were; what this message's other personas said is quoted.
     previous = scene.detection.previous
     if told and not scene.detection.answered:
         previous = told[-1].step.key
     switched = bool(told) or scene.detection.previous not in (None, step.key)
     messages, number = _messages(scene, step, told), len(told) + 1
+    if begun:
+        messages.append({"role": "assistant", "content": begun})
     if spec is not None and step.persona is not None:
         work = agent_step.answer(
             scene, spec, step.persona, messages, step.task, number, previous=previous, switched=switched

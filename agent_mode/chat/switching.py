@@ -47,6 +47,7 @@ class Detection:
         ui_since: number of user messages before the asked model was picked.
         answered: whether anybody answered before.
         in_charge: key of the agent that this model stood for until now; None in a new chat.
+        unasked: key of the agent that would answer if the message held no command.
     """
 
     is_switch: bool
@@ -56,6 +57,7 @@ class Detection:
     ui_since: int = 0
     answered: bool = field(default=False, compare=False)
     in_charge: str | None = field(default=None, compare=False)
+    unasked: str = field(default="", compare=False)
 
     @property
     def voice(self) -> str | None:
@@ -106,7 +108,8 @@ def detect_agent_switch(
             bound = None  # a freshly picked model, which was not there when personas were assigned
     if not answered and base == requested:
         base = opening or base
-    current = _obey(said, bound or base, requested)
+    unasked = bound or base
+    current = _obey(said, unasked, requested)
     is_switch = answered and previous != current
     shown = previous if answered else None
     return Detection(
@@ -117,6 +120,7 @@ def detect_agent_switch(
         since,
         answered,
         _in_charge(memory, requested),
+        unasked,
     )
 
 
@@ -142,6 +146,11 @@ def never_answered(messages: Sequence[dict[str, Any]]) -> bool:
     """
     before = [message for message in _before_last_user(messages) if message.get("role") != "system"]
     return bool(before) and before[-1].get("role") == "user"
+
+
+def is_continued(messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether the request ends with an answer, which is to go on ("Continue Response" in Open WebUI)."""
+    return messages[-1].get("role") == "assistant" and not messages[-1].get("tool_calls")
 
 
 def _obey(said: Parsed, base: str, requested: str) -> str:

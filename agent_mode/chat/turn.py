@@ -76,6 +76,7 @@ class TurnContext:
         place: number of this model among those that answer side by side, from 1.
         models: how many answer side by side.
         branch_known: whether `parent_id` can be believed (None then means the root).
+        tools: whether tools are switched on in the chat, besides Open WebUI's own.
     """
 
     chat_id: str | None = None
@@ -92,6 +93,7 @@ class TurnContext:
     prefix: str | None = None
     offered: str | None = None
     branch_known: bool = False
+    tools: bool = False
 
     @property
     def interactive(self) -> bool:
@@ -275,6 +277,7 @@ def context_of(
         place=_place(user_message, meta.get("message_id"), body.get("model")),
         models=_models(user_message),
         branch_known="parentId" in user_message,
+        tools=bool(meta.get("tool_ids") or meta.get("tool_servers")),
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from agent_mode.agents.definitions import FileDefinition
-from agent_mode.agents.engine import Event
+from agent_mode.agents.engine import Event, Failure
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat.conversation import respond
 from agent_mode.chat.turn import Turn
-from agent_mode.errors import ConfigurationError
+from agent_mode.errors import ConfigurationError, RequestError
 from agent_mode.llm.sse import Facts
 from agent_mode.server import upstream
 from agent_mode.server.host import host
@@ -89,11 +89,25 @@ class AgentPipeline(OwnPipeline):
         )
 
     def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
+        if host.ready and host.runtime.personas.get(self.id) is not None:
+            return _refused(self)
         return respond(self.runtime(), turn, self.id, persona_valves(), facts)
 
     def model_extras(self, model: str) -> dict[str, Any]:
         """Tag and description, as Open WebUI 0.12 reads them."""
         return {"tags": [{"name": "Agent"}], "info": {"meta": {"description": self.description}}}
+
+
+async def _refused(agent: AgentPipeline) -> AsyncGenerator[Event, None]:
+    """The answer of an agent that is called as a persona is."""
+    error = RequestError(
+        f"The agent {agent.name} cannot run: there is a persona {agent.id} too.",
+        hint="An admin has to disable one of the two, or give it another name.",
+        code="persona_exists",
+        status=409,
+        field="model",
+    )
+    yield Failure(error)
 
 
 def persona_valves() -> PersonaValves:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from agent_mode.errors import StoreError
 from agent_mode.store import agent_rows as rows
 from agent_mode.store import agent_versions as versions
-from agent_mode.store import revisions
+from agent_mode.store import names, revisions
 from agent_mode.store.agent_forms import RESERVED_IDS, Access, AgentForm, content, content_hash, searched
 from agent_mode.store.agent_rows import Agent
 from agent_mode.store.agent_versions import DELETED, AgentVersion
@@ -120,7 +120,7 @@ class AgentStore:
         """Insert an agent. Where there once was one with its id, the history goes on.
 
         Raises:
-            StoreError: code `agent_exists`.
+            StoreError: code `agent_exists`; of every write that enables an agent, `persona_exists`.
         """
         async with self._db.begin(lasting=True) as connection:
             await revisions.lock(connection, AGENTS_REVISION)
@@ -262,6 +262,8 @@ class AgentStore:
         digest = json_hash(values)
         if known is not None and known.content_hash == digest:
             return known
+        if values["enabled"] and not (known and known.enabled):
+            await names.refuse_persona(connection, agent_id)
         number = await self._record(connection, agent_id, values, digest, note)
         derived = {"search": searched(agent_id, values), "version": number, "content_hash": digest}
         await rows.put(connection, known, agent_id, **values, **derived)

@@ -10,6 +10,7 @@ from agent_mode.errors import CatalogueError
 from agent_mode.store.formats import Entry
 from agent_mode.store.formats.entries import validated
 from agent_mode.store.forms import PersonaForm, content_hash
+from agent_mode.store.names import taken_by_agent
 from agent_mode.store.personas import Persona, PersonaStore
 
 Outcome = Literal["created", "updated", "unchanged", "refused"]
@@ -71,8 +72,10 @@ async def plan_import(
     known = {persona.key: persona for persona in await store.all()}
     planned: set[str] = set()
     steps: list[ImportStep] = []
+    entries = list(entries)
+    agents = await store.agents_among([entry.form.key for entry in entries if entry.form is not None])
     for entry in entries:
-        step = _step(entry, known, planned, overwrite=overwrite)
+        step = _step(entry, known, planned, agents, overwrite=overwrite)
         if step.key is not None:
             planned.add(step.key)
         steps.append(step)
@@ -103,13 +106,17 @@ async def apply_import(
     return ImportReport(steps)
 
 
-def _step(entry: Entry, known: Mapping[str, Persona], planned: set[str], *, overwrite: bool) -> ImportStep:
+def _step(
+    entry: Entry, known: Mapping[str, Persona], planned: set[str], agents: set[str], *, overwrite: bool
+) -> ImportStep:
     name, form = entry.name_in_file, entry.form
     if form is None:
         return ImportStep(name, "refused", reason=entry.problem, field=entry.field)
     if form.key in planned:
         return _refused(name, form.key, "Another entry of this import has the same key. Import them in turn.")
     there = known.get(form.key)
+    if form.key in agents and form.enabled and not (there and there.enabled):
+        return _refused(name, form.key, str(taken_by_agent(form.key)))
     if there is None:
         return ImportStep(name, "created", form.key, form=form)
     # What other formats said about this persona stays with it.

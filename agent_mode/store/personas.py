@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.counting import counted
+from agent_mode.store import names, revisions, versions
 from agent_mode.store import persona_rows as rows
-from agent_mode.store import revisions, versions
 from agent_mode.store.db import Database
 from agent_mode.store.forms import RESERVED_KEYS, PersonaForm, content_hash
 from agent_mode.store.persona_rows import Persona, PersonaHead
@@ -40,7 +40,7 @@ class SeedReport:
     added: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
-    """Left alone: the user edited it, or has a persona of their own under this key."""
+    """Left alone: the user edited it, or has a persona of their own or an agent under this key."""
     unchanged: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     """Would have been protected, and was not to be; a version and a backup hold what was there."""
@@ -49,16 +49,19 @@ class SeedReport:
 Outcome = Literal["added", "updated", "protected", "unchanged", "replaced"]
 
 
-def outcome_of_seeding(form: PersonaForm, known: Persona | None, *, protect: bool) -> Outcome:
+def outcome_of_seeding(
+    form: PersonaForm, known: Persona | None, *, protect: bool, taken: bool = False
+) -> Outcome:
     """What seeding does with one persona of a catalogue.
 
     Args:
         form: the persona in the catalogue.
         known: the one in the store.
         protect: whether what the user edited or made stays.
+        taken: whether an agent has its key as id.
     """
     if known is None:
-        return "added"
+        return "protected" if taken else "added"
     same = known.content_hash == content_hash(form)
     if known.origin == "custom":
         return "protected" if protect else "replaced"
@@ -91,6 +94,7 @@ class PersonaStore:
             transaction; what it raises stops the change.
         before_replacing: the same, where a catalogue replaces what a user wrote.
         protect: whether catalogues leave alone what a user wrote; may be replaced at any time.
+        is_agent: whether an agent outside of the database, such as one of a file, has an id.
     """
 
     def __init__(self, db: Database, keep: Keep | None = None) -> None:
@@ -99,6 +103,7 @@ class PersonaStore:
         self.before_destructive: Callable[[str], Awaitable[object]] | None = None
         self.before_replacing: Callable[[str], Awaitable[object]] | None = None
         self.protect = True
+        self.is_agent: Callable[[str], bool] = lambda _: False
         self._heads: tuple[int, tuple[PersonaHead, ...]] = (-1, ())
 
     async def heads(self) -> tuple[PersonaHead, ...]:
@@ -144,7 +149,8 @@ class PersonaStore:
                 persona shall be new. None: overwrite whatever is there.
 
         Raises:
-            StoreError: code `stale_version`: somebody else was faster.
+            StoreError: code `stale_version`: somebody else was faster; `agent_exists`: it would be enabled
+                under the id of an agent.
         """
         if not self.keep.versioning:
             await self._prepare(f"before changing {form.key}")
@@ -162,7 +168,11 @@ class PersonaStore:
     async def save_all(
         self, forms: Sequence[PersonaForm], *, author: str = "system", message: str = ""
     ) -> SaveReport:
-        """Save many as `save` does, all or none; of two with the same key the last counts."""
+        """Save many as `save` does, all or none; of two with the same key the last counts.
+
+        Raises:
+            StoreError: code `agent_exists`, as of `save`.
+        """
         done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
         await self._prepare(f"before importing {counted(len(forms), 'persona')}")
         async with self._db.begin(lasting=True) as connection:
@@ -214,19 +224,31 @@ class PersonaStore:
         async with self._db.begin() as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
+            taken = await self._taken(connection, [form.key for form in forms])
             for form in {form.key: form for form in forms}.values():
-                done[await self._seed_one(connection, form, known.get(form.key))].append(form.key)
+                outcome = await self._seed_one(connection, form, known.get(form.key), form.key in taken)
+                done[outcome].append(form.key)
             if done["added"] or done["updated"] or done["replaced"]:
                 await rows.bump(connection)
         return SeedReport(**{step: tuple(keys) for step, keys in done.items()})
 
     async def preview_seeding(self, forms: Iterable[PersonaForm]) -> SeedReport:
         """What `seed` would do now; writes nothing."""
+        forms = list(forms)
         known = {persona.key: persona for persona in await self.all()}
+        taken = await self.agents_among([form.key for form in forms])
         done = _outcomes()
         for form in {form.key: form for form in forms}.values():
-            done[outcome_of_seeding(form, known.get(form.key), protect=self.protect)].append(form.key)
+            outcome = outcome_of_seeding(
+                form, known.get(form.key), protect=self.protect, taken=form.key in taken
+            )
+            done[outcome].append(form.key)
         return SeedReport(**{step: tuple(keys) for step, keys in done.items()})
+
+    async def agents_among(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that agents have as ids; a persona cannot be enabled under them."""
+        async with self._db.read() as connection:
+            return await self._taken(connection, keys)
 
     async def newest(self, key: str | None = None) -> dict[str, int]:
         """Number of the newest version of each persona, or of one; those without versions are left out."""
@@ -261,7 +283,7 @@ class PersonaStore:
         """Make the content of an old version the newest one; brings a deleted custom persona back.
 
         Raises:
-            StoreError: code `unknown_version` or `version_refused`.
+            StoreError: code `unknown_version`, `version_refused` or `agent_exists`.
         """
         old = await self.version(key, label)
         form = old.form()
@@ -271,6 +293,8 @@ class PersonaStore:
             known = await rows.find(connection, key)
             if known is not None and known.content_hash == content_hash(form):
                 return known
+            if known is None and form.enabled:
+                await self._refuse_agent(connection, key)
             await self._put(connection, form, known, Note(author, f"rolled back to {old.label}"))
             await rows.bump(connection)
             saved = await rows.find(connection, key)
@@ -325,13 +349,15 @@ class PersonaStore:
     ) -> str:
         if known and (content_hash(form), form.enabled) == (known.content_hash, known.enabled):
             return "unchanged"
+        if form.enabled and not (known and known.enabled):
+            await self._refuse_agent(connection, form.key)
         await self._put(connection, form, known, note, enabled=form.enabled)
         return "updated" if known else "created"
 
     async def _seed_one(
-        self, connection: AsyncConnection, form: PersonaForm, known: Persona | None
+        self, connection: AsyncConnection, form: PersonaForm, known: Persona | None, taken: bool
     ) -> Outcome:
-        outcome = outcome_of_seeding(form, known, protect=self.protect)
+        outcome = outcome_of_seeding(form, known, protect=self.protect, taken=taken)
         if outcome in ("added", "updated", "replaced"):
             origin = {"origin": "shipped", "shipped_hash": content_hash(form)}
             await rows.put(connection, form, known, **origin)
@@ -339,6 +365,13 @@ class PersonaStore:
             keep = replace(self.keep, versioning=True) if outcome == "replaced" else self.keep
             await versions.record(connection, keep, known, form, Note("catalogue", outcome))
         return outcome
+
+    async def _taken(self, connection: AsyncConnection, keys: Sequence[str]) -> set[str]:
+        return await names.agents_among(connection, keys) | {key for key in keys if self.is_agent(key)}
+
+    async def _refuse_agent(self, connection: AsyncConnection, key: str) -> None:
+        if await self._taken(connection, [key]):
+            raise names.taken_by_agent(key)
 
     async def _remove(self, connection: AsyncConnection, known: Persona) -> None:
         await versions.record(connection, self.keep, None, known, versions.FIRST_SEEN)

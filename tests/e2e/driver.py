@@ -281,6 +281,15 @@ class Window:
         self.page.get_by_text("Try Again", exact=True).click()
         return self.wait(known)[-1]
 
+    def go_on(self) -> Answer:
+        """ "Continue Response" on the last answer, until it is complete again."""
+        button = self.page.locator("[aria-label='Continue Response']").last
+        with self.page.expect_response(lambda reply: reply.url.endswith("/api/chat/completions")):
+            button.click()
+        self.until(lambda: not self.busy and self._done(self.answer.id))
+        self._settle()
+        return self.answer
+
     def edit(self, place: int, text: str) -> Answer:
         """Rewrites a question, counted from 0, and sends it again: a new branch."""
         known = self.ids()

@@ -7,9 +7,26 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.agents import agents, in_python
 from tests.e2e.driver import Window
 from tests.e2e.personas import check, prompts_in, said
 from tests.e2e.stand import PLAIN, ScriptedProvider, Stand
+from tests.e2e.webui import EVERYBODY
+
+KIT = "one_die"
+TOOLS = '''
+class Tools:
+    def roll_dice(self, sides: int) -> str:
+        """Rolls a die."""
+        return f"a {sides}-sided die showed 3"
+'''
+GAMBLER = """
+async def run(turn, tools, llm, call_agent, status):
+    if turn.text == "be quiet":
+        return
+    await status("Shaking the cup…")
+    yield f"the gambler saw that {await tools.roll_dice(sides=6)}"
+"""
 
 
 def test_a_persona_on_a_plain_model(ann: Window, stand: Stand, provider: ScriptedProvider) -> None:
@@ -102,3 +119,42 @@ def test_a_sequence_on_a_plain_model(ann: Window, provider: ScriptedProvider) ->
     assert "in words" in answer.text
     first, second = provider.turns
     assert (prompts_in(first), prompts_in(second)) == (["coder"], ["writer"])
+
+
+def test_an_agent_on_a_plain_model(ann: Window, stand: Stand, provider: ScriptedProvider) -> None:
+    stand.admin.add_tool(KIT, TOOLS, EVERYBODY)
+    try:
+        with agents(stand, {"gambler": in_python(GAMBLER, name="Gambler [6] $x$")}):
+            # The page can switch on only a tool that it has heard of.
+            with ann.page.expect_response(lambda reply: "/api/v1/tools" in reply.url):
+                ann.new_chat(PLAIN, tools=KIT)
+            answer = ann.ask("!gambler play")
+            assert "the gambler saw that a 6-sided die showed 3" in answer.text
+            assert answer.errors == []
+            lines = [line["description"] for line in ann.stored[-1]["statusHistory"]]
+            assert lines[0] == "Gambler [6] $x$"
+            assert "Shaking the cup…" in lines
+            again = ann.ask("once more")
+            assert "the gambler saw that a 6-sided die showed 3" in again.text, "it stays"
+            assert ann.ask("be quiet").text == "Gambler [6] $x$ gave no answer."
+            assert provider.turns == [], "the picked model has no part in it"
+            assert ann.ask("!reset say: as I was").text == "as I was"
+            assert "gave no answer" not in said(provider.turns[-1])
+    finally:
+        stand.admin.request("DELETE", f"/api/v1/tools/id/{KIT}/delete").raise_for_status()
+
+
+@pytest.mark.parametrize("model", ["personas.coder", PLAIN])
+def test_an_answer_goes_on(ann: Window, provider: ScriptedProvider, model: str) -> None:
+    ann.new_chat(model)
+    whole = ann.ask("!coder say: ```\nin code\n!writer say: in words")
+    assert ann.element(whole).locator("hr").count() == 1, "the heading is none of the code"
+    answer = ann.go_on()
+    assert answer.text.count("in words") == 2
+    assert answer.text.count("Writer") == answer.text.count("Coder") == 1
+    assert prompts_in(provider.turns[-1]) == ["writer"]
+    assert provider.turns[-1].body["messages"][-1] == {"role": "assistant", "content": "in words"}
+
+    ours = ann.ask("!codr")
+    assert ann.go_on().text == ours.text
+    assert len(provider.turns) == 3

@@ -41,3 +41,13 @@ def test_each_column_is_given_its_persona(ann: Window, provider: ScriptedProvide
 
     ann.ask_all("say: more")
     assert set(told(provider, since=2)) == {"coder", "writer"}
+
+
+def test_the_talk_is_held_in_the_first_column(ann: Window, provider: ScriptedProvider) -> None:
+    ann.new_chat(PLAIN, "personas.coder")
+    ann.ask_all("!persona1 writer !persona2 teacher")
+    talk, line = ann.ask_all("!multi say: tea")
+    assert [prompts_in(recorded) for recorded in provider.turns] == [["writer"], ["teacher"]] * 2
+    assert talk.text.startswith("📝 Writer\n\ntea")
+    assert talk.statuses == ["🍎 Teacher (4 of 4)"]
+    assert line.text == "The personas talk in the first answer beside this one."

@@ -368,6 +368,18 @@ class Chat:
         self.shown = node
         return answer
 
+    def go_on(self, model: str | None = None) -> Answer:
+        """ "Continue Response": what comes is put behind the answer that is shown."""
+        node = self.shown
+        assert node is not None
+        assert node.parent is not None
+        metadata = {**self._metadata(node.parent, node, None), "assistant_message_id": node.id}
+        messages = [message for earlier in node.branch() for message in earlier.messages]
+        body = {"stream": True, "model": model or self._model, "messages": messages}
+        answer = self.client.send(body, metadata, inlet=not self._workspace)
+        node.output = [*node.output, *stored(answer)]
+        return answer
+
     def edit(self, text: str, *, back: int = 0, **options: Any) -> Answer:
         """Rewrites a question of the branch (the last one, or so many turns earlier) and sends it again."""
         assert self.shown is not None

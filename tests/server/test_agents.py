@@ -12,7 +12,7 @@ import pytest
 
 from tests.provider import Provider
 from tests.server.openwebui import OpenWebUI
-from tests.server.servers import OURS, PIPE, STOCK, Kind, Server, eventually, make, params, running
+from tests.server.servers import FOREIGN, OURS, PIPE, STOCK, Kind, Server, eventually, make, params, running
 from tests.server.toolkit import Call, Toolkit
 
 ERRAND = "errand"
@@ -29,6 +29,7 @@ def server(request: Any, tmp_path_factory: Any, provider_process: Provider) -> I
         environment={"AGENT_MODE_MODEL": "stub-agent"},
         foreign=("errand.py", "probe.py"),
     )
+    (made.pipelines_dir / "poet.py").write_text((FOREIGN / "errand.py").read_text())
     with running(made):
         made.set_valves(llm_model="stub-agent")
         yield made
@@ -168,11 +169,93 @@ def test_an_agent_is_a_step_of_a_sequence(webui: OpenWebUI, server: Server, prov
 
 def test_in_a_sequence_the_tools_of_the_chat_are_out_of_reach(webui: OpenWebUI) -> None:
     answer = webui.chat().ask("!errand roll !coder say: code", ERRAND, tools=toolkit()).good()
-    assert "> ⚠️ Errand cannot use the tools of this chat in a message that calls several." in answer.text
-    assert "(`!errand`)" in answer.text
+    assert "> ⚠️ Errand answers without the tools of this chat here, because the message calls" in answer.text
+    assert "Call it alone for an answer with them: `!errand …`.\n" in answer.text
     assert "There is no tool 'roll_dice' here" in answer.text
     assert answer.text.endswith("code")
     assert not answer.calls
+
+
+def test_tools_that_nobody_switched_on_are_not_missed(webui: OpenWebUI) -> None:
+    """Open WebUI's own come with every message of its page."""
+    own = {"type": "function", "function": {"name": "search_chats", "parameters": {"type": "object"}}}
+    answer = webui.chat().ask("!errand greet !coder say: code", ERRAND, tools=[own]).good()
+    assert "⚠️" not in answer.text
+    assert "Hello, Bob." in answer.text
+
+
+def test_an_agent_that_says_nothing_is_not_passed_over(webui: OpenWebUI, provider: Provider) -> None:
+    chat = webui.chat()
+    assert chat.ask("nothing", ERRAND).good().text == "*Errand gave no answer.*"
+    steps = chat.ask("!errand nothing !coder say: code").good().text
+    assert "**Errand**\n\n*Errand gave no answer.*\n\n---" in steps
+    provider.clear()
+    fresh = webui.chat()
+    fresh.ask("nothing", ERRAND).good()
+    fresh.ask("!coder say: code").good()
+    assert "no answer" not in str(provider.chats[0].body["messages"])
+
+
+def test_with_tools_too(webui: OpenWebUI) -> None:
+    answer = webui.chat().ask("silent roll", ERRAND, tools=toolkit()).good()
+    assert answer.text == "*Errand gave no answer.*"
+    # What it said before the tools ran is an answer.
+    assert "gave no answer" not in webui.chat().ask("half", ERRAND, tools=toolkit()).good().text
+
+
+def test_an_agent_goes_on_with_its_answer(webui: OpenWebUI) -> None:
+    chat = webui.chat()
+    chat.ask("greet", ERRAND).good()
+    assert chat.go_on().good().text == "I cannot Go on with your last answer from exactly where it ends. " + (
+        "Repeat nothing of it.."
+    )
+    chat.ask("!coder say: code !errand greet").good()
+    assert chat.go_on().good().text.startswith("I cannot Go on with your last answer")
+
+
+def admin(server: Server) -> OpenWebUI:
+    return OpenWebUI(server, user={"id": "boss", "name": "Eve", "email": "eve@example.org", "role": "admin"})
+
+
+def test_on_any_model_an_agent_runs_itself(server: Server, provider: Provider) -> None:
+    provider.clear()
+    chat = admin(server).chat(workspace=True)  # of whose model no inlet but the filter's is called
+    answer = chat.ask("!errand roll", "gpt-4o", filters=True, tools=toolkit()).good()
+    assert answer.text == "Rolling.\na 6-sided die showed 3 Done."
+    assert [call.name for call in answer.calls] == ["roll_dice"]
+    assert "Errand" in answer.statuses[0]
+    again = chat.ask("greet", filters=True, tools=toolkit()).good()
+    assert again.text == "Hello, Eve.", "it stays"
+    assert provider.chats == []
+    back = chat.ask("!reset say: as itself", filters=True, tools=toolkit())
+    assert back.sent["model"] == "gpt-4o"
+
+
+def test_without_the_console_it_does_not_and_that_is_said(webui: OpenWebUI, server: Server) -> None:
+    server.post(f"/{ERRAND}/valves/update", {"access": "everyone"})
+    try:
+        reply = webui.inlet(
+            "hotswap",
+            {
+                "model": "gpt-4o",
+                "messages": [{"role": "user", "content": "!errand greet"}],
+                "metadata": {"chat_id": "c", "message_id": "m"},
+            },
+        )
+    finally:
+        server.post(f"/{ERRAND}/valves/update", {})
+    assert reply["model"] == "gpt-4o"
+    assert reply["messages"][-1]["content"].startswith("Errand needs the model “Agent Mode console” here")
+
+
+def test_a_persona_goes_before_an_agent_of_its_name(webui: OpenWebUI, provider: Provider) -> None:
+    """A file may be put there under any name."""
+    provider.clear()
+    assert webui.chat().ask("say: as the poet", "personas.poet").good().text == "as the poet"
+    assert '<agent_mode agent="poet">' in str(provider.chats[0].body["messages"])
+    assert webui.chat().ask("!poet say: in verse", "personas.coder").good().text == "in verse"
+    [error] = webui.chat().ask("greet", "poet").errors
+    assert "there is a persona poet too" in error
 
 
 def test_whom_nobody_can_vouch_for_reaches_no_agent_by_its_name(webui: OpenWebUI, server: Server) -> None:

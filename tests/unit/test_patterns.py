@@ -24,8 +24,8 @@ parser: Any = importlib.import_module("re._parser")
 LENGTH = 10_000
 REPEATS = 1_500
 SECONDS = 0.05
-"""A linear pattern takes some milliseconds for such a text, a quadratic one a tenth of a second and more. What takes
-longer is asked about a longer text, since a machine may be slow."""
+"""A linear pattern takes some milliseconds for such a text, a quadratic one a tenth of a second and more.
+What takes longer is asked about a longer text, since a machine may be slow."""
 GROWTH = 9.0
 """Of a text four times as long, a linear pattern takes four times as long, a quadratic one sixteen times."""
 

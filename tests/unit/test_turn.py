@@ -325,7 +325,25 @@ def test_context_of_a_chat() -> None:
         place=1,
         models=1,
         branch_known=True,
+        tools=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"tool_ids": ["dice"]}, True),
+        ({"tool_ids": [], "tool_servers": [{"url": "http://tools"}]}, True),
+        ({"tool_ids": [], "tool_servers": []}, False),
+        ({"tool_ids": None}, False),
+    ],
+)
+def test_tools_are_those_that_somebody_switched_on(metadata: dict[str, Any], expected: bool) -> None:
+    context = context_of(inlet(**metadata))
+    assert context.tools is expected
+    signed = unpack(pack(context, KEY), KEY)
+    assert signed is not None
+    assert signed.context == context
 
 
 def test_context_at_the_root_knows_its_branch() -> None:

@@ -366,7 +366,7 @@ class _Page:
             self._editor.wrong(
                 StoreError(error.message, hint="Save again to make it anew; your changes are still here.")
             )
-        elif error.code == "agent_exists":
+        elif error.code in ("agent_exists", "persona_exists"):
             self._show([Problem("id", error.message, error.hint)])
         else:
             self._editor.wrong(error)

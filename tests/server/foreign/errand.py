@@ -17,7 +17,7 @@ class Pipeline(AgentPipeline):
 
     valves: Valves  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    async def run(self, turn, tools, llm, call_agent, status):
+    async def run(self, turn, tools, llm, call_agent, status):  # noqa: PLR0912  one for each errand
         await status("Looking at the errand…")
         match turn.text.split(":")[0]:
             case "greet":
@@ -50,5 +50,12 @@ class Pipeline(AgentPipeline):
             case "sleep":
                 yield "Zzz "
                 await asyncio.sleep(60)
+            case "nothing":
+                pass
+            case "silent roll":
+                await tools.roll_dice(sides=6)
+            case "half":
+                yield "Half of it. "
+                await tools.roll_dice(sides=6)
             case other:
                 yield f"I cannot {other}."
