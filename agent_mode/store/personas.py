@@ -186,6 +186,9 @@ class PersonaStore:
                     continue
                 done["updated" if there else "created"].append(form.key)
                 changes.append(rows.Change(form, there, {"enabled": form.enabled}))
+            offered = [c.form.key for c in changes if c.form.enabled and not (c.known and c.known.enabled)]
+            for key in sorted(await self._taken(connection, offered)):
+                raise names.taken_by_agent(key)
             await self._put_all(connection, changes, Note(author, message))
             if changes:
                 await rows.bump(connection)
