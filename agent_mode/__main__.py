@@ -10,10 +10,11 @@ import sys
 from pydantic import ValidationError
 
 from agent_mode import __version__, cli
+from agent_mode.complaints import Complaint, complaints
 from agent_mode.errors import AgentModeError
 from agent_mode.observe import logs
 from agent_mode.server import bundle, doctor
-from agent_mode.settings import Settings, get_settings
+from agent_mode.settings import Settings, get_settings, variable_of
 
 ENVIRONMENT = """\
 environment:
@@ -46,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     bundle.add_command(commands)
     doctor.add_command(commands)
     cli.add_commands(commands)
-    chosen = parser.parse_args(arguments)
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:  # the command's own usage, which the parser of them all does not know
+        commands.choices[chosen.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     if chosen.command != "bundle":
         os.umask(0o077)  # valves hold keys, the database holds who talks to whom
     try:
@@ -54,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(bundle.run(chosen)))
             return 0
         settings = get_settings()
+        if wrong := settings.misfits():
+            return _refused(wrong)
         if chosen.command == "serve":
             _serve(settings)
         else:
@@ -64,16 +69,21 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if good else 1
             print("\n".join(asyncio.run(cli.run(chosen, settings))))
     except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            print(f"Setting {name}: {problem['msg']}.", file=sys.stderr)
-        print("docs/settings.md lists the settings and their values.", file=sys.stderr)
-        return 2
+        return _refused(complaints(error.errors()))
     except AgentModeError as error:
         what = _VERBS.get(chosen.command, chosen.command)
         print(f"Cannot {what}: {error.message}\n  {error.hint}", file=sys.stderr)
         return 2
     return 0
+
+
+def _refused(wrong: list[Complaint]) -> int:
+    """Says which settings cannot be used."""
+    for problem in wrong:
+        text = f"Setting {variable_of(problem.field)}: {problem.message}. {problem.hint}"
+        print(text.rstrip(), file=sys.stderr)
+    print("docs/settings.md lists the settings and their values.", file=sys.stderr)
+    return 2
 
 
 def _serve(settings: Settings) -> None:

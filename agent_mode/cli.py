@@ -29,7 +29,7 @@ from agent_mode.store.backups import BackupPolicy, Backups
 from agent_mode.store.db import Database
 from agent_mode.store.download import Source
 from agent_mode.store.forms import PersonaForm
-from agent_mode.store.imports import ImportStep, apply_import
+from agent_mode.store.imports import ImportStep, apply_import, in_words
 from agent_mode.store.personas import PersonaStore
 from agent_mode.store.versions import Keep
 from agent_mode.valves import HotswapValves
@@ -138,14 +138,14 @@ async def _import(
     found = await files.incoming(store, data, arguments.file.name, overwrite=arguments.overwrite)
     found.refuse_flagged(settings.override_phrases)
     plan = found.plan
-    lines = [_line(step) for step in plan.steps]
+    lines = [_line(step, planned=not arguments.apply) for step in plan.steps]
     lines += [f"! {key} carries override phrases: {', '.join(flags)}" for key, flags in found.flagged.items()]
     if not arguments.apply:
         return [*lines, DRY]
     report = await apply_import(store, plan, _author(), message=f"imported from {arguments.file.name}")
     counts = ", ".join(f"{report.count(o)} {o}" for o in ("created", "updated", "unchanged", "refused"))
     _record(audit, "imported", "persona", arguments.file.name, counts)
-    return [*(_line(step) for step in report.steps), f"Done: {counts}."]
+    return [*(_line(step, planned=False) for step in report.steps), f"Done: {counts}."]
 
 
 def _author() -> str:
@@ -160,9 +160,10 @@ def _flags(form: PersonaForm) -> list[str]:
     return guard.override_phrases(form.prompt)
 
 
-def _line(step: ImportStep) -> str:
+def _line(step: ImportStep, *, planned: bool) -> str:
     reason = f": {step.reason}" if step.reason else ""
-    return f"{step.outcome:<10} {step.key or '–':<24} {step.name_in_file}{reason}"
+    outcome = in_words(step.outcome, planned=planned)
+    return f"{outcome:<{16 if planned else 10}} {step.key or '–':<24} {step.name_in_file}{reason}"
 
 
 async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:

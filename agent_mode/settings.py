@@ -9,8 +9,17 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agent_mode.addresses import is_web_address
+from agent_mode.complaints import Complaint
+
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds `personas/`, `strategies/`, `valves/` and `pipelines/`."""
+
+
+_ADDRESSES = {
+    "OPENWEBUI_URL": "Write it as http://host:8080, as this server reaches Open WebUI.",
+    "OPENAI_API_BASE_URL": "Write it as http://host:port/v1 or https://host/v1.",
+}
 
 
 class Settings(BaseSettings):
@@ -65,6 +74,17 @@ class Settings(BaseSettings):
     debug: bool = False
     """Log more, prompts included."""
 
+    def misfits(self) -> list[Complaint]:
+        """What is wrong with the settings though each is of its kind. A stock server starts all the same."""
+        named = {"OPENWEBUI_URL": self.openwebui_url, "OPENAI_API_BASE_URL": self.openai_api_base_url}
+        return [
+            Complaint(
+                (name,), "This must be an address that begins with http:// or https://", _ADDRESSES[name]
+            )
+            for name, value in named.items()
+            if value and not is_web_address(value)
+        ]
+
     def resolved_database_url(self) -> str:
         """The database URL with an async driver in it."""
         if self.database_url is None:
@@ -101,3 +121,9 @@ def get_settings() -> Settings:
         pydantic.ValidationError: a variable does not parse; `serve` turns it into a readable line.
     """
     return Settings()  # pyright: ignore[reportCallIssue]
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting, by the name that pydantic has for it."""
+    prefix = str(Settings.model_config.get("env_prefix", ""))
+    return f"{prefix}{field.upper()}" if field in Settings.model_fields else field

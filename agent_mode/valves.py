@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from agent_mode.addresses import is_web_address
+
 log = logging.getLogger(__name__)
 
 MASK = "********"
@@ -25,6 +27,11 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 def secret(description: str) -> Any:
     """A field that is masked when read back; posting the mask keeps the value."""
     return Field(None, description=description, json_schema_extra={"secret": True})
+
+
+def address(description: str) -> Any:
+    """A web address, or None."""
+    return Field(None, description=description, json_schema_extra={"address": True})
 
 
 def number(default: float, description: str, *, minimum: float, maximum: float) -> Any:
@@ -92,9 +99,35 @@ class Valves(BaseModel):
         except (ValueError, TypeError, OverflowError):
             return f"This must be {_in_words(field.annotation)}."
         extra = field.json_schema_extra
+        if _is_no_address(kept, extra):
+            return "This must be an address that begins with http:// or https://, or null."
         if _clamped(kept, extra) != kept and isinstance(extra, dict):
             return f"This must be between {extra['minimum']} and {extra['maximum']}."
         return None
+
+    @classmethod
+    def with_kept_addresses(cls, values: Mapping[str, Any], now: Self) -> dict[str, Any]:
+        """The values, with what holds now in place of addresses that are none.
+
+        For Open WebUI's form, which shows no refusal. The default would not do here: a key that was meant
+        for this address would go to another one.
+        """
+        wrong = {
+            name
+            for name, value in values.items()
+            if isinstance(value, str)
+            and (field := cls.model_fields.get(name)) is not None
+            and _is_no_address(value.strip(), field.json_schema_extra)
+        }
+        for name in sorted(wrong):
+            log.warning("valve %s: not a web address, what was there is kept", name)
+        return {name: getattr(now, name) if name in wrong else value for name, value in values.items()}
+
+    @classmethod
+    def hint_for(cls, name: str) -> str:
+        """What a valve is for, as the cure for a value that cannot be used."""
+        field = cls.model_fields.get(name)
+        return f"{field.description}." if field is not None and field.description else ""
 
     @classmethod
     def secrets(cls) -> frozenset[str]:
@@ -191,6 +224,11 @@ def _finite(value: float) -> float:
     return value
 
 
+def _is_no_address(value: Any, extra: Any) -> bool:
+    asked = isinstance(extra, dict) and extra.get("address") is True
+    return asked and isinstance(value, str) and value != "" and not is_web_address(value)
+
+
 def _clamped(value: Any, bounds: Any) -> Any:
     if isinstance(bounds, dict) and "minimum" in bounds and not isinstance(value, bool):
         return type(value)(min(max(value, bounds["minimum"]), bounds["maximum"]))
@@ -216,6 +254,12 @@ class CommandValves(Valves):
         "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"
     )
     enable_debug: bool = Field(False, description="Log what is decided in each turn, and the prompts")
+
+    @classmethod
+    def _misfit(cls, name: str, value: Any) -> str | None:
+        if name == "keyword_prefix" and not (isinstance(value, str) and usable_prefix(value.strip())):
+            return "This must be 1 to 3 characters that are no letters, digits, spaces, \\, ` or _."
+        return super()._misfit(name, value)
 
     @model_validator(mode="after")
     def _usable_prefix(self) -> Self:
@@ -255,8 +299,8 @@ class HotswapValves(CommandValves):
 class PersonaValves(CommandValves):
     """Valves of the personas pipeline."""
 
-    llm_base_url: str | None = Field(
-        None, description="LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
+    llm_base_url: str | None = address(
+        "LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
     )
     llm_api_key: str | None = secret(
         "LLM: key. None: OPENAI_API_KEY, unless llm_base_url names another provider"
@@ -283,8 +327,8 @@ class PersonaValves(CommandValves):
 class AgentValves(Valves):
     """Valves that every agent has."""
 
-    llm_base_url: str | None = Field(
-        None, description="LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
+    llm_base_url: str | None = address(
+        "LLM: base URL of an OpenAI-compatible API. None: environment, else demo model"
     )
     llm_api_key: str | None = secret(
         "LLM: key. None: OPENAI_API_KEY, unless llm_base_url names another provider"

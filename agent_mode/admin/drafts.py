@@ -16,7 +16,7 @@ from agent_mode.agents.types import get_type
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import AgentModeError, ConfigurationError, DefinitionError, Problem
 from agent_mode.llm import connection as connections
-from agent_mode.store.agents import Agent, AgentForm
+from agent_mode.store.agents import Agent, AgentForm, content
 from agent_mode.tools.specs import ToolSpec, allowed
 from agent_mode.valves import MASK
 
@@ -120,7 +120,12 @@ def without_secrets(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict
 
 
 async def oddities(
-    backend: Backend, form: AgentForm, parts: Parts, tools: Sequence[ToolSpec] | None = None
+    backend: Backend,
+    form: AgentForm,
+    parts: Parts,
+    tools: Sequence[ToolSpec] | None = None,
+    *,
+    ask_provider: bool = True,
 ) -> list[Problem]:
     """What an agent names that is not here now. It can be saved all the same: it may be here tomorrow.
 
@@ -129,12 +134,13 @@ async def oddities(
         form: the agent.
         parts: the same, each part as its model.
         tools: those that there are; None: nobody knows.
+        ask_provider: whether to ask the model provider for its models, which may take seconds.
     """
     runtime = backend.runtime
     found: list[Problem] = []
     persona = getattr(parts.definition, "persona", None)
     if persona and runtime.personas.get(persona) is None:
-        hint = "GET /api/v1/personas/ lists them; a disabled one does not count."
+        hint = "The list of personas shows those that there are; a disabled one does not count."
         found.append(Problem("definition.persona", f"There is no persona “{persona}”.", hint))
     if runtime.personas.get(form.id) is not None:
         hint = "Choose another id: the agent cannot be enabled beside it."
@@ -144,7 +150,18 @@ async def oddities(
     if form.agent_type == "llamaindex_workflow" and find_spec("llama_index") is None:
         hint = "Install llama-index-core and llama-index-llms-openai."
         found.append(Problem("agent_type", "LlamaIndex is not installed on this server.", hint))
-    return found + await _unknown_models(runtime, parts)
+    return found + (await _unknown_models(runtime, parts) if ask_provider else [])
+
+
+async def oddities_of(backend: Backend, record: Agent) -> list[Problem]:
+    """As `oddities` of an agent that is stored, without asking anybody else."""
+    values = content(record)
+    code = backend.runtime.settings.allow_custom_python
+    parts, _ = await asyncio.to_thread(stored.read, values, allow_code=code, strict=False)
+    if parts is None:
+        return []  # what is wrong with it is told elsewhere
+    form = AgentForm.model_construct(id=record.id, **values)
+    return await oddities(backend, form, parts, ask_provider=False)
 
 
 def odd_patterns(parts: Parts, tools: Sequence[ToolSpec] | None) -> list[Problem]:
@@ -173,7 +190,11 @@ def _unknown_agents(runtime: Runtime, form: AgentForm, parts: Parts) -> list[Pro
     words = [word.strip().lower() for word in (parts.valves.allowed_agents or "").split(",") if word.strip()]
     known = [spec.id for spec in runtime.directory.matching("*") if spec.id != form.id]
     return [
-        Problem("valves.allowed_agents", f"No other agent fits “{word}”.", "GET /api/v1/agents/ lists them.")
+        Problem(
+            "valves.allowed_agents",
+            f"No other agent fits “{word}”.",
+            "The list of agents shows those that there are; a disabled one does not count.",
+        )
         for word in words
         if not any(fnmatchcase(agent_id, word) for agent_id in known)
     ]

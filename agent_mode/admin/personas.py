@@ -277,7 +277,7 @@ def form(values: Mapping[str, Any]) -> PersonaForm:
     try:
         return PersonaForm.model_validate(dict(values))
     except ValidationError as error:
-        found = [Problem(field, f"{text.removeprefix('Value error, ')}.") for field, text in problems(error)]
+        found = [Problem(entry.field, f"{entry.message}.", entry.hint) for entry in problems(error)]
         raise FormError("The persona cannot be saved", problems=found) from error
 
 

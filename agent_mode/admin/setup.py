@@ -95,15 +95,23 @@ def check_server(facts: Facts) -> Finding:
     """Whether this server runs."""
     step = "server"
     answer = probe.get(f"{facts.server_url}/readyz")
-    if answer.status == 200 and answer.data == {"status": True}:
-        return _found(step, "done", f"It answers at {facts.server_url}.")
+    if answer.status == 200 and isinstance(answer.data, dict) and answer.data.get("status") is True:
+        if answer.data.get("temporary_store"):
+            text = "It runs on a temporary database, since its own cannot be used: nothing is kept."
+            return finding(step, "wrong", text, "Its log says why. Repair the database and restart.")
+        if facts.connection_key and probe.get(
+            f"{facts.server_url}/v1/pipelines", facts.connection_key
+        ).status in (401, 403):
+            text = f"It answers at {facts.server_url}, but refuses the connection key that is set here."
+            return finding(step, "wrong", text, "Set PIPELINES_API_KEY as the running server has it.")
+        return finding(step, "done", f"It answers at {facts.server_url}.")
     if answer.status == 503:
-        return _found(step, "wrong", "It runs, but could not start all of its parts.", "Its log says why.")
+        return finding(step, "wrong", "It runs, but could not start all of its parts.", "Its log says why.")
     if answer.status:
         text = f"Something else answers at {facts.server_url} ({answer.status})."
-        return _found(step, "wrong", text, "End that, or set another PORT.")
+        return finding(step, "wrong", text, "End that, or set another PORT.")
     text = f"Nothing answers at {facts.server_url} ({answer.reason})."
-    return _found(step, "wrong", text, "Run ./start.sh, or set HOST and PORT as it has them.")
+    return finding(step, "wrong", text, "Run ./start.sh, or set HOST and PORT as it has them.")
 
 
 def check_llm(facts: Facts) -> Finding:
@@ -111,32 +119,32 @@ def check_llm(facts: Facts) -> Finding:
     step = "llm"
     connection = facts.llm
     if isinstance(connection, AgentModeError):
-        return _found(step, "wrong", connection.message, connection.hint)
+        return finding(step, "wrong", connection.message, connection.hint)
     if connection.kind == "demo":
         cure = "Set OPENAI_API_BASE_URL and OPENAI_API_KEY and restart, or the valves llm_base_url and "
         cure += "llm_api_key of the pipeline personas."
-        return _found(step, "open", "None is set; the built-in demo model answers.", cure)
+        return finding(step, "open", "None is set; the built-in demo model answers.", cure)
     answer = probe.get(f"{connection.base_url}/models", connection.api_key, proxied=True)
     if answer.status == 0:
         error = failures.unreachable(connection, answer.reason)
-        return _found(step, "wrong", error.message, error.hint)
+        return finding(step, "wrong", error.message, error.hint)
     where = shown_address(connection.base_url)
     if answer.status == 404:
         cure = "Set AGENT_MODE_MODEL. If chats fail as well, check the base URL: it mostly ends in /v1."
-        return _found(step, "open", f"{where} answers, but lists no models.", cure)
+        return finding(step, "open", f"{where} answers, but lists no models.", cure)
     if answer.status != 200:
         error = failures.from_status(answer.status, answer.raw, connection, "", None)
         error = failures.without_key(error, connection)
-        return _found(step, "wrong", error.message, error.hint)
+        return finding(step, "wrong", error.message, error.hint)
     models = _ids(answer.data)
     if models is None:
         cure = "Check the base URL: it is that of an OpenAI-compatible API and mostly ends in /v1."
-        return _found(step, "wrong", f"What answers at {where} is no list of models.", cure)
+        return finding(step, "wrong", f"What answers at {where} is no list of models.", cure)
     if connection.model and models and connection.model not in models:
         cure = "Set a model that it lists: valve llm_model of the pipeline personas, or AGENT_MODE_MODEL."
         text = f"{where} answers, but does not list the model {connection.model}."
-        return _found(step, "wrong", text, cure)
-    return _found(step, "done", f"{where} lists {counted(len(models), 'model')}.")
+        return finding(step, "wrong", text, cure)
+    return finding(step, "done", f"{where} lists {counted(len(models), 'model')}.")
 
 
 def check_openwebui(facts: Facts) -> Finding:
@@ -147,20 +155,20 @@ def check_openwebui(facts: Facts) -> Finding:
             "Set OPENWEBUI_URL to its address, as this server reaches it, and restart. Chats work without; "
         )
         cure += "tools, permissions and publishing need it."
-        return _found(step, "open", "This server does not know where it is.", cure)
+        return finding(step, "open", "This server does not know where it is.", cure)
     answer = probe.get(f"{facts.openwebui_url}/api/version")
     where = shown_address(facts.openwebui_url)
     if answer.status == 0:
         cure = "Check OPENWEBUI_URL, and that Open WebUI runs and can be reached from this server."
-        return _found(step, "wrong", f"Nothing answers at {where} ({answer.reason}).", cure)
+        return finding(step, "wrong", f"Nothing answers at {where} ({answer.reason}).", cure)
     version = answer.data.get("version") if isinstance(answer.data, dict) else None
     if answer.status in (301, 302, 307, 308):
         cure = "Set OPENWEBUI_URL to where it leads: https in place of http, perhaps."
-        return _found(step, "wrong", f"{where} leads somewhere else.", cure)
+        return finding(step, "wrong", f"{where} leads somewhere else.", cure)
     if answer.status != 200 or not isinstance(version, str):
         cure = "Set OPENWEBUI_URL to Open WebUI itself, without a path behind it."
-        return _found(step, "wrong", f"What answers at {where} is not Open WebUI.", cure)
-    return _found(step, "done", f"Version {version[:40]} at {where}.")
+        return finding(step, "wrong", f"What answers at {where} is not Open WebUI.", cure)
+    return finding(step, "done", f"Version {version[:40]} at {where}.")
 
 
 def check_key(facts: Facts) -> Finding:
@@ -169,19 +177,19 @@ def check_key(facts: Facts) -> Finding:
     if not facts.openwebui_url or not facts.openwebui_key:
         cure = "As an admin in Open WebUI: Settings → Account → API Keys; set OPENWEBUI_API_KEY and restart. "
         cure += "API keys are allowed under Admin Panel → Settings → General."
-        return _found(step, "open", "OPENWEBUI_API_KEY is not set.", cure if facts.openwebui_url else _ABOVE)
+        return finding(step, "open", "OPENWEBUI_API_KEY is not set.", cure if facts.openwebui_url else _ABOVE)
     answer = _ask(facts, "/api/v1/models/base")
     if answer.status == 200:
-        return _found(step, "done", "It is accepted, and may do what admins may.")
+        return finding(step, "done", "It is accepted, and may do what admins may.")
     if answer.status == 403:
         cure = "Allow API keys under Admin Panel → Settings → General; if only some endpoints are allowed, "
         cure += "add /api/v1/models, /api/v1/users, /api/v1/groups, /api/v1/tools, /api/models and /openai."
-        return _found(step, "wrong", f"Open WebUI refuses API keys. It says: {answer.said}", cure)
+        return finding(step, "wrong", f"Open WebUI refuses API keys. It says: {answer.said}", cure)
     if answer.status == 401:
         known = _ask(facts, "/api/v1/users/user/info").status == 200
         text = "The key is good, but not an admin's." if known else "Open WebUI does not know the key."
         cure = "Make a key as an admin: Settings → Account → API Keys. An older one ends with it."
-        return _found(step, "wrong", text, cure)
+        return finding(step, "wrong", text, cure)
     return _unclear(step, answer)
 
 
@@ -192,7 +200,7 @@ def check_connection(facts: Facts) -> Finding:
         f"{_CONNECTIONS}, + beside Manage OpenAI API Connections: paste URL and key. Leave the rest as it is."
     )
     if not facts.openwebui_url or not facts.openwebui_key or not facts.connection_key:
-        return _found(step, "open", "It cannot be seen without the steps above.", cure)
+        return finding(step, "open", "It cannot be seen without the steps above.", cure)
     answer = _ask(facts, "/openai/config")
     if answer.status != 200 or not isinstance(answer.data, dict):
         return _unclear(step, answer)
@@ -201,15 +209,15 @@ def check_connection(facts: Facts) -> Finding:
     places = [place for place, key in enumerate(keys) if key == facts.connection_key and place < len(urls)]
     if not places:
         text = "None of its connections has this server's key."
-        return _found(step, "open", text, cure)
+        return finding(step, "open", text, cure)
     if config.get("ENABLE_OPENAI_API") is False:
         text = "OpenAI connections are switched off there."
-        return _found(step, "wrong", text, f"{_CONNECTIONS}: switch OpenAI API on.")
+        return finding(step, "wrong", text, f"{_CONNECTIONS}: switch OpenAI API on.")
     faults = [_fault(_config_of(config, place, urls[place])) for place in places]
     where = shown_address(str(urls[places[0]]))
     if all(faults):
-        return _found(step, "wrong", f"{where}: {faults[0]}", f"{_CONNECTIONS}: edit that connection.")
-    return _found(step, "done", f"It asks {where}.")
+        return finding(step, "wrong", f"{where}: {faults[0]}", f"{_CONNECTIONS}: edit that connection.")
+    return finding(step, "done", f"It asks {where}.")
 
 
 def check_passthrough(facts: Facts) -> Finding:
@@ -219,7 +227,7 @@ def check_passthrough(facts: Facts) -> Finding:
     """
     step = "passthrough"
     if not facts.openwebui_url or not facts.openwebui_key:
-        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
     model = min(facts.offered, default=None) if facts.offered else _own_model(facts)
     for body in (None, {"model": model}) if model else (None,):
         answer = _ask(facts, "/openai/reached", body)
@@ -229,19 +237,19 @@ def check_passthrough(facts: Facts) -> Finding:
                 "later, and leave ENABLE_OPENAI_API_PASSTHROUGH off there."
             )
             text = "Open WebUI forwards any request of any user to this server, with the connection's key."
-            return _found(step, "wrong", text, cure)
+            return finding(step, "wrong", text, cure)
         if answer.status == 0 or answer.status >= 500:
             return _unclear(step, answer)
         if answer.status in (401, 403) and _ask(facts, "/openai/config").status != 200:
             return _unclear(step, answer)  # the refusal is for our API key
-    return _found(step, "done", "Users' requests do not get past Open WebUI with the connection's key.")
+    return finding(step, "done", "Users' requests do not get past Open WebUI with the connection's key.")
 
 
 def check_models(facts: Facts) -> Finding:
     """Whether the models are listed in Open WebUI."""
     step = "models"
     if not facts.openwebui_url or not facts.openwebui_key:
-        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
     answer = _ask(facts, "/api/models")
     listed = _ids(answer.data)
     if answer.status != 200 or listed is None:
@@ -251,9 +259,9 @@ def check_models(facts: Facts) -> Finding:
     if not found:
         cure = "Connect this server first. If it is connected: does Open WebUI reach the URL? From inside a "
         cure += "container, 127.0.0.1 is the container itself; use host.docker.internal."
-        return _found(step, "wrong", "None of this server's models is listed.", cure)
+        return finding(step, "wrong", "None of this server's models is listed.", cure)
     of = f" of {len(ours)}" if ours else ""
-    return _found(step, "done", f"{len(found)}{of} are listed.")
+    return finding(step, "done", f"{len(found)}{of} are listed.")
 
 
 def check_access(facts: Facts) -> Finding:
@@ -273,8 +281,8 @@ def check_access(facts: Facts) -> Finding:
     ]
     if not open_to:
         cure = "Publish agents and personas on the Agents page under Setup, or share their models there."
-        return _found(step, "open", "So far admins alone can use this server's models.", cure)
-    return _found(step, "done", f"{counted(len(open_to), 'model')} shared with users.")
+        return finding(step, "open", "So far admins alone can use this server's models.", cure)
+    return finding(step, "done", f"{counted(len(open_to), 'model')} shared with users.")
 
 
 def check_tools(facts: Facts) -> Finding:
@@ -287,8 +295,8 @@ def check_tools(facts: Facts) -> Finding:
         cure = (
             "Add some under Workspace → Tools, or a tool server under Admin Panel → Settings → Integrations."
         )
-        return _found(step, "open", "There are none, so agents have only Open WebUI's own.", cure)
-    return _found(step, "done", f"{counted(len(toolkits), 'toolkit')} found.")
+        return finding(step, "open", "There are none, so agents have only Open WebUI's own.", cure)
+    return finding(step, "done", f"{counted(len(toolkits), 'toolkit')} found.")
 
 
 Check = Callable[[Facts], Finding]
@@ -305,6 +313,12 @@ STEPS: dict[str, Check] = {
 }
 """All checks, in the order in which the steps are done."""
 
+_NEEDS = {
+    "key": ("openwebui",),
+    **dict.fromkeys(("connection", "passthrough", "models", "access", "tools"), ("openwebui", "key")),
+}
+"""Which steps a step cannot do without."""
+
 TITLES = {
     "server": "Agent Mode runs",
     "llm": "An LLM provider answers",
@@ -315,7 +329,10 @@ TITLES = {
     "models": "The models are listed there",
     "access": "Users may use them",
     "tools": "Tools are found",
+    "data": "The data directory can be written",
+    "database": "The database can be used",
 }
+"""What is so once a step is done; the last two are asked by `doctor` alone."""
 
 
 def steps(facts: Facts) -> dict[str, Check]:
@@ -323,10 +340,21 @@ def steps(facts: Facts) -> dict[str, Check]:
     return {name: check for name, check in STEPS.items() if name != "server" or facts.server_url}
 
 
+def folded(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, where what fails only because a step above does is left open until that one works."""
+    wrong = {found.step for found in findings if found.state == "wrong"}
+    return [
+        finding(found.step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        if found.step in wrong and wrong & set(_NEEDS.get(found.step, ()))
+        else found
+        for found in findings
+    ]
+
+
 def late(step: str) -> Finding:
     """What is found of a check that took too long."""
     cure = "Whatever it asks does not answer. Try again."
-    return _found(step, "wrong", f"No result within {counted(SECONDS, 'second')}.", cure)
+    return finding(step, "wrong", f"No result within {counted(SECONDS, 'second')}.", cure)
 
 
 def next_step(findings: Sequence[Finding]) -> Finding | None:
@@ -357,7 +385,7 @@ def shown_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:120]
 
 
-def _found(step: str, state: State, text: str, cure: str = "") -> Finding:
+def finding(step: str, state: State, text: str, cure: str = "") -> Finding:
     return Finding(step, TITLES[step], state, text, cure)
 
 
@@ -374,7 +402,7 @@ def _own_model(facts: Facts) -> str | None:
 def _list_of(facts: Facts, step: str, path: str) -> list[Any] | Finding:
     """What Open WebUI lists there, or why that cannot be seen."""
     if not facts.openwebui_url or not facts.openwebui_key:
-        return _found(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
     answer = _ask(facts, path)
     if answer.status != 200 or not isinstance(answer.data, list):
         return _unclear(step, answer)
@@ -383,10 +411,10 @@ def _list_of(facts: Facts, step: str, path: str) -> list[Any] | Finding:
 
 def _unclear(step: str, answer: Answer) -> Finding:
     if answer.status in (401, 403):
-        return _found(step, "open", "It cannot be seen: the API key may not ask.", _ABOVE)
+        return finding(step, "open", "It cannot be seen: the API key may not ask.", _ABOVE)
     said = f" It says: {answer.said}" if answer.said else ""
     text = f"Open WebUI did not say ({answer.status or answer.reason}).{said}"
-    return _found(step, "wrong", text, "Try again; if it stays so, look at Open WebUI's log.")
+    return finding(step, "wrong", text, "Try again; if it stays so, look at Open WebUI's log.")
 
 
 def _ids(data: Any) -> list[str] | None:

@@ -115,7 +115,7 @@ def valve_problems(kind: AgentType, values: Mapping[str, Any]) -> list[Problem]:
     hint = f"A {kind.name} has: {', '.join(kind.valves.model_fields)}."
     unknown = [name for name in values if name not in kind.valves.model_fields]
     found = [
-        Problem(f"valves.{name}", reason, hint if name in unknown else "")
+        Problem(f"valves.{name}", reason, hint if name in unknown else kind.valves.hint_for(name))
         for name, reason in kind.valves.misfits(values).items()
     ]
     return found or ([] if _valves(kind, values) is not None else [_refused(kind)])

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ValidationError
 
 from agent_mode.agents.definitions import CustomPythonDefinition, LlamaIndexDefinition, PersonaDefinition
+from agent_mode.complaints import complaints
 from agent_mode.errors import DefinitionError, Problem
 from agent_mode.observe.logs import get_logger
 from agent_mode.observe.redaction import said
@@ -157,20 +158,9 @@ def read_definition(kind: AgentType, definition: Any) -> tuple[Any, list[Problem
     try:
         parsed = kind.definition.model_validate(definition)
     except ValidationError as error:
-        return None, [_problem(kind, item) for item in error.errors(include_url=False)]
+        told = complaints(error.errors(include_url=False), known=kind.definition.model_fields)
+        return None, [Problem(f"definition.{c.field}".rstrip("."), f"{c.message}.", c.hint) for c in told]
     return parsed, kind.check(parsed) if kind.check else []
-
-
-def _problem(kind: AgentType, error: Any) -> Problem:
-    path = ".".join(str(part) for part in ("definition", *error["loc"]))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    hint = ""
-    if error["type"] == "extra_forbidden":
-        message = "This field is not known."
-        hint = f"A {kind.name} has: {', '.join(kind.definition.model_fields)}."
-    elif error["type"] == "missing":
-        message = "This field is missing."
-    return Problem(path, message, hint)
 
 
 def _check_code(definition: CustomPythonDefinition) -> list[Problem]:

@@ -124,6 +124,8 @@ class Runtime:
         self._background: set[asyncio.Task[Any]] = set()
         self._upkeep: asyncio.Future[Any] | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self.without_store: StoreError | None = None
+        """Why the database cannot be used and a temporary one stands in for it; None: all is well."""
 
     @classmethod
     async def open(cls, settings: Settings, secret: str = "") -> Runtime:
@@ -147,17 +149,23 @@ class Runtime:
 
     @classmethod
     async def open_whatever_happens(cls, settings: Settings, secret: str = "") -> Runtime:
-        """As `open`; with an unusable database on a temporary one, since a start must not fail."""
+        """As `open`; with an unusable database on a temporary one, since a start must not fail.
+
+        Chats go on there; changes of personas, agents and keys are refused, since they would be lost.
+        """
         try:
             return await cls.open(settings, secret)
         except StoreError as error:
             log.error("database unusable; going on with a temporary one, nothing is kept", reason=str(error))
+            reason = error
         folder = tempfile.TemporaryDirectory(prefix="agent-mode-")
         url = f"sqlite+aiosqlite:///{Path(folder.name) / 'agent_mode.db'}"
         runtime = await cls.open(settings.model_copy(update={"database_url": url}), secret)
         # What is in it must not push real backups out.
         runtime.backups.folder = Path(folder.name) / "backups"
         runtime._temporary = folder
+        runtime.without_store = reason
+        runtime.db.temporary = True
         return runtime
 
     async def _start(self) -> None:

@@ -20,6 +20,7 @@ from agent_mode.llm import demo, failures
 from agent_mode.llm.connection import Connection
 from agent_mode.llm.silence import Silence
 from agent_mode.llm.sse import CONTROL_KEYS, BrokenChunk, Facts, SseReader, not_json, reported
+from agent_mode.outages import why
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +86,11 @@ def _readable(connection: Connection, progress: _Progress) -> Iterator[None]:
     except (*_STALE, aiohttp.ClientPayloadError) as error:
         if progress.received or time.monotonic() - progress.since > STALE_SECONDS:
             raise failures.broken_stream(repr(error)) from error
-        raise _StaleConnection(failures.unreachable(connection, type(error).__name__)) from error
+        raise _StaleConnection(failures.unreachable(connection, why(error))) from error
     except TimeoutError as error:
         raise failures.timed_out(connection, error) from error
     except aiohttp.ClientError as error:
-        raise failures.unreachable(connection, type(error).__name__) from error
+        raise failures.unreachable(connection, why(error)) from error
     except (ValueError, RecursionError) as error:
         raise _no_completion(None) from error
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
+from agent_mode.addresses import is_web_address
 from agent_mode.errors import ConfigurationError
 from agent_mode.settings import Settings
 
@@ -97,12 +98,7 @@ def _kind(url: str) -> Kind:
 
 def _clean_url(url: str, name: str) -> str:
     url = url.strip().rstrip("/").removesuffix("/chat/completions")
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
+    if not is_web_address(url):
         raise ConfigurationError(
             f"{name} is not a web address.",
             hint="Give it as http://host:port/v1 or https://host/v1.",

@@ -131,10 +131,18 @@ class Metrics:
             return
         hour.failed += 1
         self.turns.add("failed")
+        self.failed(model, error)
+
+    def failed(self, where: str, error: AgentModeError) -> None:
+        """A request failed; one that is a turn says so by `turn`.
+
+        Args:
+            where: the model or the agent that was asked.
+            error: why.
+        """
         self.errors.add(error.code)
         run_id = error.where.get("run_id")
-        mishap = Mishap(datetime.now(UTC), model, error.code, error.message, error.hint, run_id)
-        self.mishaps.append(mishap)
+        self.mishaps.append(Mishap(datetime.now(UTC), where, error.code, error.message, error.hint, run_id))
 
     def run(self, agent_type: str, outcome: str) -> None:
         """A run of an agent has ended, or waits for its tools."""
@@ -216,7 +224,7 @@ class _Collector:
             ("switches", "Switches to another persona or agent", told.switches, ["strategy"]),
             ("turns", "Turns that have ended", told.turns, ["outcome"]),
             ("agent_runs", "Runs of agents that have ended or wait", told.runs, ["agent_type", "outcome"]),
-            ("errors", "Turns that failed", told.errors, ["code"]),
+            ("errors", "Turns, and runs over the API, that failed", told.errors, ["code"]),
             ("switch_fallbacks", "Hard resets that did without something", told.fallbacks, ["category"]),
         )
         for name, words, counts, labels in counters:

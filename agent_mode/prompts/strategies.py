@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from agent_mode.complaints import complaints
 from agent_mode.errors import StrategyError
 from agent_mode.prompts.watch import DirectoryWatch
 
@@ -346,15 +347,15 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _readable(file: str, exc: ValidationError) -> StrategyError:
     """Names file, entry and field of the first mistake, and how many more there are."""
-    first, *others = exc.errors(include_url=False, include_context=False, include_input=False)
-    path = [str(part) for part in first["loc"]]
+    first, *others = complaints(exc.errors(include_url=False, include_input=False))
+    path = list(first.path)
     if path[:1] == ["strategies"] and len(path) > 1:
         place = f'entry "{path[1]}"' + (f", field {'.'.join(path[2:])}" if path[2:] else "")
     else:
         place = f"field {'.'.join(path)}" if path else "the whole file"
     more = f" ({len(others)} more mistakes in it.)" if others else ""
     return StrategyError(
-        f"{file}: {place}: {first['msg'].removeprefix('Value error, ')}.{more}",
-        hint="Correct it; the file is read again within a second.",
-        field=".".join(path) or None,
+        f"{file}: {place}: {first.message}.{more}",
+        hint=f"{first.hint} The file is read again within a second.".strip(),
+        field=first.field or None,
     )

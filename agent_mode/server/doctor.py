@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
+import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent_mode.admin import setup
 from agent_mode.admin.setup import Facts, Finding
+from agent_mode.errors import StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.server.prepare import KEY_FILE
 from agent_mode.settings import Settings
+from agent_mode.store.db import Database
 from agent_mode.valves import PersonaValves
 
 log = get_logger(__name__)
 
 _MARKS = {"done": "ok   ", "open": "open ", "wrong": "WRONG"}
+_ORDER = {"server": 0, "data": 1, "database": 2}
 _ANY = ("0.0.0.0", "::", "")
 
 
@@ -26,13 +32,13 @@ def add_command(commands: Any) -> None:
     """Adds `doctor` to the parser of `python -m agent_mode`."""
     commands.add_parser(
         "doctor",
-        help="check what is set up: server, LLM, Open WebUI, key, connection, models, access, tools",
+        help="check what is set up: server, data, LLM, Open WebUI, key, connection, models, access, tools",
     )
 
 
 def run(settings: Settings) -> tuple[list[str], bool]:
     """Checks everything at once; returns the lines to print, and whether nothing is wrong."""
-    findings = examine(facts_of(settings))
+    findings = examine(facts_of(settings), settings)
     lines = [line for finding in findings for line in _lines(finding)]
     wrong = [finding for finding in findings if finding.state == "wrong"]
     if wrong:
@@ -54,13 +60,14 @@ def facts_of(settings: Settings) -> Facts:
     )
 
 
-def examine(facts: Facts) -> list[Finding]:
+def examine(facts: Facts, settings: Settings) -> list[Finding]:
     """Runs the checks side by side; one that takes too long is left behind."""
     answers: queue.SimpleQueue[Finding] = queue.SimpleQueue()
-    steps = setup.steps(facts)
+    steps = {step: partial(check, facts) for step, check in setup.steps(facts).items()}
+    steps |= {"data": partial(check_data, settings), "database": partial(check_database, settings)}
     for check in steps.values():
         # Daemons: what never answers must not keep the command from ending.
-        threading.Thread(target=lambda check=check: answers.put(check(facts)), daemon=True).start()
+        threading.Thread(target=lambda check=check: answers.put(check()), daemon=True).start()
     found: dict[str, Finding] = {}
     deadline = time.monotonic() + setup.SECONDS
     while len(found) < len(steps):
@@ -69,7 +76,52 @@ def examine(facts: Facts) -> list[Finding]:
         except queue.Empty:
             break
         found[finding.step] = finding
-    return [found.get(step) or setup.late(step) for step in steps]
+    ordered = sorted(steps, key=lambda step: _ORDER.get(step, len(_ORDER)))
+    return setup.folded([found.get(step) or setup.late(step) for step in ordered])
+
+
+def check_data(settings: Settings) -> Finding:
+    """Whether files can be written where data is kept."""
+    step, folder = "data", settings.data_dir
+    if not folder.exists():
+        text = f"{folder.resolve()} is not there yet."
+        return setup.finding(
+            step,
+            "open",
+            text,
+            "The first start makes it. If there should be one, set "
+            "AGENT_MODE_DATA_DIR as the running server has it.",
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        cure = (
+            "Make the folder writable for this user, free some space on its disk, or set AGENT_MODE_DATA_DIR."
+        )
+        return setup.finding(step, "wrong", f"{folder.resolve()}: {error.strerror}.", cure)
+    return setup.finding(step, "done", f"{folder.resolve()}.")
+
+
+def check_database(settings: Settings) -> Finding:
+    """Whether the database opens, and is whole."""
+    step = "database"
+    try:
+        asyncio.run(_try_database(settings.resolved_database_url()))
+    except StoreError as error:
+        if error.code == "database_missing":
+            return setup.finding(step, "open", "There is none yet.", "The first start makes it.")
+        return setup.finding(step, "wrong", error.message, error.hint)
+    return setup.finding(step, "done", "It opens, and is whole.")
+
+
+async def _try_database(url: str) -> None:
+    db = await Database.open(url, create=False)
+    try:
+        await db.check()
+    finally:
+        await db.close()
 
 
 def _lines(finding: Finding) -> list[str]:

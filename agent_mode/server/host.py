@@ -213,13 +213,19 @@ class Host:
             openwebui=lambda: self._runtime.openwebui if self._runtime is not None else None,
             api=lambda: self.api,
             admin=self._admin_page(settings).gate,
+            temporary_store=lambda: self._without_store,
             gauges=self._gauges,
             record=self._record_of_tab,
         )
 
     def _gauges(self) -> dict[str, float]:
         """What is so at this moment, for the figures."""
-        return {"active_runs": self._runtime.runs.active if self._runtime is not None else 0}
+        active = self._runtime.runs.active if self._runtime is not None else 0
+        return {"active_runs": active, "temporary_store": int(self._without_store)}
+
+    @property
+    def _without_store(self) -> bool:
+        return self._runtime is not None and self._runtime.without_store is not None
 
     def _record_of_tab(self, action: str, kind: str, target: str) -> None:
         """Has recorded what was done in Open WebUI's Pipelines tab."""

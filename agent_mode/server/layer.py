@@ -27,6 +27,7 @@ from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
 from agent_mode.tools.openwebui import OpenWebUIClient
 from agent_mode.tools.probe import REACHED, REACHED_PATHS
+from agent_mode.valves import Valves
 
 BROWSER_PATH = "/personas"
 """The persona browser as a page."""
@@ -74,11 +75,13 @@ class Layer:
         openwebui: Callable[[], OpenWebUIClient | None] = lambda: None,
         api: Callable[[], upstream.AsgiApp] | None = None,
         admin: upstream.AsgiApp | None = None,
+        temporary_store: Callable[[], bool] = lambda: False,
         gauges: Callable[[], Mapping[str, float]] = dict,
         record: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
         self.app = app
         self._is_ready = ready
+        self._has_temporary_store = temporary_store
         self._page = page
         self._openwebui = openwebui
         self._api = api
@@ -197,6 +200,10 @@ class Layer:
         _check_for_upstream(values)
         send = self._recorded(send, "saved", "valves", pipeline_id)
         found = upstream.pipeline_of(pipeline_id)
+        if found is not None and isinstance(values, dict):
+            kept = _with_kept_addresses(found[0], values)
+            if kept != values:
+                values, raw = kept, json.dumps(kept).encode()
         if found is None or not isinstance(found[0], KeptPipeline) or not isinstance(values, dict):
             await self.app(scope, _replay(raw, receive), send)
             return
@@ -272,7 +279,9 @@ class Layer:
 
     async def _ready(self, send: Send) -> None:
         ready = self._is_ready()
-        await send_json(send, 200 if ready else 503, {"status": ready})
+        # Chats are answered all the same, so that a probe must not take the server away.
+        more = {"temporary_store": True} if self._has_temporary_store() else {}
+        await send_json(send, 200 if ready else 503, {"status": ready, **more})
 
     async def _metrics(self, send: Send) -> None:
         """The figures for Prometheus."""
@@ -329,6 +338,12 @@ def _refuse_forwarded(scope: Scope, headers: Mapping[str, str]) -> None:
 
 def _is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}/")
+
+
+def _with_kept_addresses(pipeline: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """What Open WebUI's form sent, without addresses that are none; for pipelines of others as it came."""
+    now = getattr(pipeline, "valves", None)
+    return type(now).with_kept_addresses(values, now) if isinstance(now, Valves) else values
 
 
 def _has_model(body: Any) -> bool:

@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from agent_mode.admin import valves as forms
 from agent_mode.admin.valves import PipelineInfo, ValveForm
+from agent_mode.complaints import complaints
 from agent_mode.errors import ConfigurationError, DefinitionError, Problem, RequestError, StoreError
 from agent_mode.server import upstream
 from agent_mode.server.native import KeptPipeline, NativePipeline
@@ -178,7 +179,9 @@ def _check(model: type[BaseModel], values: dict[str, Any], form: ValveForm, pipe
     """
     problems: list[Problem] = []
     if issubclass(model, Valves):
-        problems = [Problem(name, reason) for name, reason in model.misfits(values).items()]
+        problems = [
+            Problem(name, reason, model.hint_for(name)) for name, reason in model.misfits(values).items()
+        ]
     if not problems:
         made, problems = _made(model, values)
         if made is not None and isinstance(made, Valves):
@@ -193,11 +196,8 @@ def _made(model: type[BaseModel], values: dict[str, Any]) -> tuple[BaseModel | N
     try:
         return model(**values), []
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = [
-            Problem(".".join(map(str, entry["loc"])) or "valves", f"{entry['msg']}.") for entry in found
-        ]
-        return None, problems
+        told = complaints(error.errors(include_url=False, include_input=False))
+        return None, [Problem(entry.field or "valves", f"{entry.message}.", entry.hint) for entry in told]
     except Exception as error:  # noqa: BLE001  validators of others may raise anything
         return None, [Problem("valves", f"The pipeline's own check failed with {type(error).__name__}.")]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
+from agent_mode.complaints import complaints
 from agent_mode.errors import DefinitionError, Problem
 from agent_mode.store.extras import Extras
 from agent_mode.store.forms import RESERVED_KEYS, json_hash
@@ -45,11 +46,11 @@ _HINTS = {
     "name": "Write what people shall see in the list of models, in 1 to 200 characters.",
     "description": "Say in at most 4000 characters what it is good for.",
     "agent_type": "Write the name of an agent type, such as persona.",
-    "definition": "Send a JSON object of at most 1 MiB, with the fields of the agent type.",
-    "valves": "Send a JSON object with the valves of the agent type.",
-    "enabled": "Send true or false.",
-    "access": "Send openwebui (whom Open WebUI lets) or everyone (all users).",
-    "tags": "Send a list of at most 20 words of at most 50 characters each.",
+    "definition": "Write a JSON object of at most 1 MiB, with the fields of the agent type.",
+    "valves": "Write a JSON object with the valves of the agent type.",
+    "enabled": "Write true or false.",
+    "access": "Write openwebui (whom Open WebUI lets) or everyone (all users).",
+    "tags": "Write a list of at most 20 words of at most 50 characters each.",
 }
 
 
@@ -126,8 +127,14 @@ class AgentForm(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             # Not chained: whatever logs the cause must not show the input, which may hold a secret.
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise DefinitionError.of([_problem(entry) for entry in found[:_PROBLEMS_SHOWN]])
+            found = error.errors(include_url=False, include_input=False)
+        told = complaints(found[:_PROBLEMS_SHOWN], known=cls.model_fields, hints=_HINTS)
+        raise DefinitionError.of(
+            [
+                Problem(".".join(one_line(part, 80) for part in entry.path), f"{entry.message}.", entry.hint)
+                for entry in told
+            ]
+        )
 
 
 def content(source: object) -> dict[str, Any]:
@@ -144,11 +151,3 @@ def content_hash(source: object) -> str:
 def searched(agent_id: str, values: Mapping[str, Any]) -> str:
     """What a search looks through. Folded here, because databases fold only the letters of English."""
     return "\n".join((agent_id, values["name"], values["description"])).casefold()
-
-
-def _problem(entry: ErrorDetails) -> Problem:
-    path = ".".join(one_line(str(part), 80) for part in entry["loc"])
-    if entry["type"] == "extra_forbidden":
-        return Problem(path, "This field is not known.", f"Known: {', '.join(AgentForm.model_fields)}.")
-    message = "This field is missing" if entry["type"] == "missing" else entry["msg"]
-    return Problem(path, f"{message[0].upper()}{message[1:]}.", _HINTS.get(str(entry["loc"][0]), ""))

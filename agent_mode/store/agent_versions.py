@@ -19,7 +19,7 @@ from agent_mode.errors import DefinitionError, StoreError
 from agent_mode.store.agent_forms import AgentForm
 from agent_mode.store.session_records import storable
 from agent_mode.store.tables import agent_version as table
-from agent_mode.store.versions import Note, label_of, one_line, there_are
+from agent_mode.store.versions import Note, ahead, label_of, named, one_line, there_are
 
 DELETED = ""
 """In place of the hash of a version: its content is what was deleted."""
@@ -110,16 +110,18 @@ async def find(connection: AsyncConnection, agent_id: str, number: int) -> Agent
         row = (await connection.execute(history(agent_id).where(table.c.number == number))).one()
         return AgentVersion(**row._mapping)
     raise StoreError(
-        f"There is no version {number} of {one_line(agent_id, 64)!r}.",
+        f"There is no version {named(number)} of {one_line(agent_id, 64)!r}.",
         code="unknown_version",
         status=404,
         hint=there_are(oldest, newest) if newest else "It has no versions.",
     )
 
 
-async def stale(connection: AsyncConnection, agent_id: str) -> StoreError:
-    """The error for somebody who has not seen the newest version."""
+async def stale(connection: AsyncConnection, agent_id: str, expected: int) -> StoreError:
+    """The error for somebody who has not seen the newest version, but the one of this number."""
     number, author = await _newest(connection, agent_id)
+    if expected > number:
+        return ahead(agent_id, expected, number)
     return StoreError(
         f"{agent_id} was changed meanwhile by {author}: its newest version is number {number} "
         f"({label_of(number)}).",

@@ -122,7 +122,7 @@ class AgentStore:
         Raises:
             StoreError: code `agent_exists`; of every write that enables an agent, `persona_exists`.
         """
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await revisions.lock(connection, AGENTS_REVISION)
             if await rows.find(connection, form.id) is not None:
                 raise StoreError(
@@ -146,7 +146,8 @@ class AgentStore:
             expected: number of the newest version that the author has seen; None: overwrite any.
 
         Raises:
-            StoreError: code `agent_not_found`, or `stale_version`: somebody else was faster.
+            StoreError: code `agent_not_found`, or `stale_version`: somebody else was faster, or
+                `unknown_version`: there is none of that number yet.
         """
         return await self._change(form.id, lambda _: content(form), Note(author, message), expected)
 
@@ -178,7 +179,7 @@ class AgentStore:
         Raises:
             StoreError: code `agent_not_found`.
         """
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             known = await self._known(connection, agent_id)
             await self._record(connection, agent_id, content(known), DELETED, Note(author, "deleted"))
             await rows.remove(connection, agent_id)
@@ -217,7 +218,7 @@ class AgentStore:
         Raises:
             StoreError: code `unknown_version` or `version_refused`.
         """
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await revisions.lock(connection, AGENTS_REVISION)
             form = (await versions.find(connection, agent_id, number)).form()
             known = await rows.find(connection, agent_id)
@@ -244,10 +245,10 @@ class AgentStore:
         note: Note,
         expected: int | None = None,
     ) -> Agent:
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             known = await self._known(connection, agent_id)
             if expected is not None and expected != known.version:
-                raise await versions.stale(connection, agent_id)
+                raise await versions.stale(connection, agent_id, expected)
             return await self._put(connection, agent_id, change(known), known, note)
 
     async def _put(

@@ -179,7 +179,7 @@ class CredentialStore:
         row = {"user_id": user_id, "secret": self._vault.encrypt(api_key, user_id)}
         statement = self._db.insert(table).values(row | {"created_at": now, "updated_at": now})
         changes = {name: statement.excluded[name] for name in ("secret", "updated_at")}
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await connection.execute(
                 statement.on_conflict_do_update(index_elements=["user_id"], set_=changes)
             )
@@ -232,7 +232,7 @@ class CredentialStore:
         """
         if not storable(user_id):
             return
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await connection.execute(delete(table).where(table.c.user_id == user_id))
         self._note(user_id, None)
 

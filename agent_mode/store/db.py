@@ -48,6 +48,8 @@ class Database:
         self._reader = engine.execution_options(**options)
         self._writing = asyncio.Lock()
         self._closed = False
+        self.temporary = False
+        """Whether it stands in for one that cannot be used, and goes with the process."""
 
     @classmethod
     async def open(cls, url: str, *, create: bool = True) -> Database:
@@ -110,15 +112,20 @@ class Database:
         return self._engine.dialect.name == "postgresql"
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
+    async def begin(self, *, lasting: bool = False) -> AsyncIterator[AsyncConnection]:
         """One write transaction: committed at the end of the block, rolled back if it raises.
 
         SQLite takes the write lock at once, so that what the block reads cannot change before it writes.
 
+        Args:
+            lasting: whether somebody counts on it that this is kept, as with a persona or an agent.
+
         Raises:
-            StoreError: see `failures.translated`.
+            StoreError: see `failures.translated`; `store_temporary` for what is to last.
         """
         self._check_open()
+        if lasting:
+            self.check_lasting()
         with translated(self._engine.url, self._engine.dialect):
             async with self._turn(), self._engine.begin() as connection:
                 yield connection
@@ -158,6 +165,19 @@ class Database:
     def insert(self, table: Table) -> Any:
         """An INSERT that has `on_conflict_do_update` and `excluded`, which are alike in both dialects."""
         return postgresql.insert(table) if self.shared else sqlite.insert(table)
+
+    def check_lasting(self) -> None:
+        """
+        Raises:
+            StoreError: code `store_temporary`: what is written goes with the process.
+        """
+        if self.temporary:
+            raise StoreError(
+                "Nothing can be saved: the database cannot be used, and a temporary one stands in for it.",
+                hint="An admin finds the reason in the server's log, repairs the database, and restarts.",
+                code="store_temporary",
+                status=503,
+            )
 
     async def check(self) -> None:
         """Reads an SQLite file once (about a second for 500 MB).

@@ -25,6 +25,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
 from agent_mode.errors import CatalogueError, ConfigurationError
+from agent_mode.outages import why
 
 SIZE_LIMIT = 5 * 1024 * 1024
 REDIRECTS = 3
@@ -150,7 +151,7 @@ def _hop(target: SplitResult, network: Network) -> tuple[str | None, bytes]:
             trouble = error
             if time.monotonic() - started >= TOTAL_TIMEOUT:
                 raise _unreachable(host, f"took longer than {TOTAL_TIMEOUT:g} s") from error
-    raise _unreachable(host, type(trouble).__name__).with_detail(str(trouble)) from trouble
+    raise _unreachable(host, why(trouble)).with_detail(str(trouble)) from trouble
 
 
 def _addresses(host: str, port: int, network: Network) -> list[str]:

@@ -54,8 +54,8 @@ async def _read(path: Path) -> PersonaForm:
         form = PersonaForm.model_validate_json(data.removeprefix(_BOM))
     except ValidationError as error:
         found = problems(error)
-        text = "; ".join(f"{field}: {message}" for field, message in found)
-        raise _complaint(path, text, field=found[0][0]) from error
+        text = "; ".join(f"{entry.field}: {entry.message}" for entry in found)
+        raise _complaint(path, text, field=found[0].field) from error
     if form.key != path.stem:
         raise _complaint(path, f"key: '{form.key}' must equal the file's name '{path.stem}'", field="key")
     return form

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from agent_mode.complaints import Complaint, complaints
 from agent_mode.store.extras import Extras
 
 RESERVED_KEYS = frozenset(
@@ -32,6 +32,20 @@ CONTENT_FIELDS = (
     "extras",
 )
 """What makes a persona what it is: all but its key and whether it is enabled."""
+
+_HINTS = {
+    "key": "Write a short word such as reviewer; it is called with a ! before it.",
+    "name": "Write what people shall see, in one line of 1 to 80 characters.",
+    "emoji": "Write one emoji, or leave it empty.",
+    "category": "Write one word or a few, in one line of 1 to 80 characters.",
+    "prompt": "Write in 1 to 100000 characters what the persona is and how it answers.",
+    "description": "Say in at most 1000 characters what it is good for.",
+    "capabilities": "Write a list of at most 50 lines of at most 80 characters each.",
+    "tags": "Write a list of at most 50 words of at most 80 characters each.",
+    "model": "Write the id of a model of the provider, or null for the usual one.",
+    "enabled": "Write true or false.",
+    "extras": "Write a JSON object, or leave it out.",
+}
 
 _KEY = re.compile(r"[a-z][a-z0-9_-]{1,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -106,10 +120,13 @@ def json_hash(value: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def problems(error: ValidationError) -> list[tuple[str, str]]:
-    """The complaints of a failed validation as (field, message), the field as a dotted path."""
-    return [(_path(entry), entry["msg"]) for entry in error.errors(include_url=False, include_context=False)]
+def problems(error: ValidationError) -> list[Complaint]:
+    """What a failed validation of a persona complains about; `file` where it is none at all."""
+    found = complaints(error.errors(include_url=False), known=PersonaForm.model_fields, hints=_HINTS)
+    return [entry if entry.path else entry._replace(path=("file",)) for entry in found]
 
 
-def _path(entry: Mapping[str, Any]) -> str:
-    return ".".join(str(part) for part in entry["loc"]) or "file"
+def first_problem(error: ValidationError) -> str:
+    """The first of `problems` as text: `name: This field is missing`."""
+    [first, *_] = problems(error)
+    return f"{first.field}: {first.message}"

@@ -16,6 +16,11 @@ from agent_mode.store.personas import Persona, PersonaStore
 Outcome = Literal["created", "updated", "unchanged", "refused"]
 
 
+def in_words(outcome: Outcome, *, planned: bool) -> str:
+    """What happens to an entry, or would happen."""
+    return f"would be {outcome}" if planned and outcome != "unchanged" else outcome
+
+
 @dataclass(frozen=True, slots=True)
 class ImportStep:
     """What happens to one entry of the file."""

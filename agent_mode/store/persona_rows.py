@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.store import revisions
@@ -94,19 +95,51 @@ async def put(connection: AsyncConnection, form: PersonaForm, known: Persona | N
 
     Without more, a new persona is custom and as enabled as the form says; a known one stays as it is.
     """
-    values = content(form) | {"content_hash": content_hash(form)} | more
+    values = _values(form) | more
     if known is not None:
         await change(connection, form.key, **values)
         return
+    await connection.execute(insert(table).values(_fixed(form, datetime.now(UTC)) | values))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One of many personas to write: the content, the row that is there, and further columns."""
+
+    form: PersonaForm
+    known: Persona | None
+    more: dict[str, Any]
+
+
+async def put_all(connection: AsyncConnection, changes: Sequence[Change]) -> None:
+    """As `put` for many at once, in two statements; all have the same further columns."""
     now = datetime.now(UTC)
-    fixed = {
+    new: list[dict[str, Any]] = []
+    old: list[dict[str, Any]] = []
+    for change in changes:
+        values = _values(change.form) | change.more
+        if change.known is None:
+            new.append(_fixed(change.form, now) | values)
+        else:
+            old.append(values | {"updated_at": now, "of_key": change.form.key})
+    if new:
+        await connection.execute(insert(table), new)
+    if old:
+        await connection.execute(update(table).where(table.c.key == bindparam("of_key")), old)
+
+
+def _values(form: PersonaForm) -> dict[str, Any]:
+    return content(form) | {"content_hash": content_hash(form)}
+
+
+def _fixed(form: PersonaForm, now: datetime) -> dict[str, Any]:
+    return {
         "key": form.key,
         "enabled": form.enabled,
         "origin": "custom",
         "created_at": now,
         "updated_at": now,
     }
-    await connection.execute(insert(table).values(fixed | values))
 
 
 async def change(connection: AsyncConnection, key: str, **values: Any) -> None:

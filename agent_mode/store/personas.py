@@ -154,7 +154,7 @@ class PersonaStore:
         """
         if not self.keep.versioning:
             await self._prepare(f"before changing {form.key}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.find(connection, form.key)
             if expected is not None:
@@ -175,13 +175,22 @@ class PersonaStore:
         """
         done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
         await self._prepare(f"before importing {counted(len(forms), 'persona')}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
+            changes: list[rows.Change] = []
             for form in {form.key: form for form in forms}.values():
-                note = Note(author, message)
-                done[await self._save_one(connection, form, known.get(form.key), note)].append(form.key)
-            if done["created"] or done["updated"]:
+                there = known.get(form.key)
+                if there and (content_hash(form), form.enabled) == (there.content_hash, there.enabled):
+                    done["unchanged"].append(form.key)
+                    continue
+                done["updated" if there else "created"].append(form.key)
+                changes.append(rows.Change(form, there, {"enabled": form.enabled}))
+            offered = [c.form.key for c in changes if c.form.enabled and not (c.known and c.known.enabled)]
+            for key in sorted(await self._taken(connection, offered)):
+                raise names.taken_by_agent(key)
+            await self._put_all(connection, changes, Note(author, message))
+            if changes:
                 await rows.bump(connection)
         return SaveReport(**{step: tuple(keys) for step, keys in done.items()})
 
@@ -193,7 +202,7 @@ class PersonaStore:
         if _is_gone(await self.get(key)):
             return
         await self._prepare(f"before deleting {key}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.find(connection, key)
             if known is None or _is_gone(known):
@@ -282,7 +291,7 @@ class PersonaStore:
         old = await self.version(key, label)
         form = old.form()
         await self._prepare(f"before rolling {key} back to {old.label}")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.find(connection, key)
             if known is not None and known.content_hash == content_hash(form):
@@ -304,14 +313,19 @@ class PersonaStore:
             StoreError: code `backup_refused`.
         """
         await self._prepare("before restoring a backup")
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await rows.lock(connection)
             known = await rows.read_all(connection)
             todo = plan(known.values(), saved)
-            for key in (*todo.created, *todo.updated):
-                form, entry = form_of(saved[key]), saved[key]
-                more = {name: entry[name] for name in ("enabled", "origin", "shipped_hash")}
-                await self._put(connection, form, known.get(key), Note(author, message), **more)
+            changes = [
+                rows.Change(
+                    form_of(saved[key]),
+                    known.get(key),
+                    {name: saved[key][name] for name in ("enabled", "origin", "shipped_hash")},
+                )
+                for key in (*todo.created, *todo.updated)
+            ]
+            await self._put_all(connection, changes, Note(author, message))
             for key in todo.removed:
                 await self._remove(connection, known[key])
             if todo.changes:
@@ -327,6 +341,11 @@ class PersonaStore:
     ) -> None:
         await rows.put(connection, form, known, **more)
         await versions.record(connection, self.keep, known, form, note)
+
+    async def _put_all(self, connection: AsyncConnection, changes: Sequence[rows.Change], note: Note) -> None:
+        await rows.put_all(connection, changes)
+        both = ((change.known, change.form) for change in changes)
+        await versions.record_all(connection, self.keep, both, note)
 
     async def _save_one(
         self, connection: AsyncConnection, form: PersonaForm, known: Persona | None, note: Note

@@ -63,13 +63,13 @@ class PublicationStore:
         row = {"before": {"record": before}, "ours": ours, "author": author, "at": datetime.now(UTC)}
         key = {"openwebui": _key(openwebui), "model_id": model_id}
         statement = self._db.insert(table).values(key | row)
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=row))
 
     async def remove(self, openwebui: str, model_id: str) -> None:
         """Forgets one."""
         chosen = (table.c.openwebui == _key(openwebui)) & (table.c.model_id == model_id)
-        async with self._db.begin() as connection:
+        async with self._db.begin(lasting=True) as connection:
             await connection.execute(delete(table).where(chosen))
 
 

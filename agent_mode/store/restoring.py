@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent_mode.errors import StoreError
-from agent_mode.store.forms import PersonaForm, content, problems
+from agent_mode.store.forms import PersonaForm, content, first_problem
 from agent_mode.store.persona_rows import Persona
 
 _BOOKKEEPING = ("origin", "shipped_hash")
@@ -65,9 +65,9 @@ def form_of(entry: Mapping[str, Any]) -> PersonaForm:
             {name: value for name, value in entry.items() if name not in _BOOKKEEPING}
         )
     except ValidationError as error:
-        [(path, text), *_] = problems(error)
         raise StoreError(
-            f"The backup cannot be restored: its persona {entry['key']} is not valid: {path}: {text}.",
+            f"The backup cannot be restored: its persona {entry['key']} is not valid: "
+            f"{first_problem(error)}.",
             code="backup_refused",
             status=409,
             hint="Nothing was changed. Restore another backup.",

@@ -71,9 +71,9 @@ def parse(data: bytes) -> list[PersonaForm]:
         forms = _Catalogue.model_validate_json(data.removeprefix(_BOM)).personas
     except ValidationError as error:
         found = problems(error)
-        text = "; ".join(f"{field}: {message}" for field, message in found[:_SHOWN])
+        text = "; ".join(f"{entry.field}: {entry.message}" for entry in found[:_SHOWN])
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise _complaint(f"{text}{more}", found[0][0]) from error
+        raise _complaint(f"{text}{more}", found[0].field) from error
     double = next((key for key, times in Counter(form.key for form in forms).items() if times > 1), None)
     if double is not None:
         raise _complaint(f"personas: the key '{double}' occurs twice", "personas")

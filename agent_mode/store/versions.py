@@ -9,17 +9,17 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.errors import StoreError
-from agent_mode.store.forms import PersonaForm, content, content_hash, problems
+from agent_mode.store.forms import PersonaForm, content, content_hash, first_problem
 from agent_mode.store.persona_rows import Persona
 from agent_mode.store.tables import persona_version as table
 
@@ -77,9 +77,9 @@ class Version:
         try:
             return PersonaForm.model_validate({**self.content, "key": self.persona_key})
         except ValidationError as error:
-            [(path, text), *_] = problems(error)
             raise StoreError(
-                f"Version {self.label} of {self.persona_key} cannot be used any more: {path}: {text}.",
+                f"Version {self.label} of {self.persona_key} cannot be used any more: "
+                f"{first_problem(error)}.",
                 code="version_refused",
                 status=409,
                 hint="Take what you need from its text, and save it as a new version.",
@@ -89,6 +89,22 @@ class Version:
 def label_of(number: int) -> str:
     """The label of a version's number."""
     return f"1.0.{number - 1}"
+
+
+def named(number: int) -> str:
+    """A version by both of its names, since whoever asked for it may have used either."""
+    return f"{label_of(number)} (number {number})"
+
+
+def ahead(name: str, number: int, newest: int) -> StoreError:
+    """The error for who says to have seen a version that does not exist yet."""
+    return StoreError(
+        f"There is no version {named(number)} of {one_line(name, 64)!r} yet.",
+        code="unknown_version",
+        status=422,
+        hint=f"Send the version that you have read. The newest is {named(newest)}.",
+        field="version",
+    )
 
 
 async def record(
@@ -102,14 +118,58 @@ async def record(
         return
     query = select(table.c.number, table.c.content_hash).where(table.c.persona_key == after.key)
     row = (await connection.execute(query.order_by(table.c.number.desc()).limit(1))).one_or_none()
-    number, newest = (0, "") if row is None else row
+    await _write(connection, keep, _due((0, "") if row is None else (row[0], row[1]), before, after, note))
+
+
+async def record_all(
+    connection: AsyncConnection,
+    keep: Keep,
+    changes: Iterable[tuple[Persona | None, PersonaForm]],
+    note: Note,
+) -> None:
+    """As `record` for many personas, each as it was before and as it is now, in a few statements."""
+    if not keep.versioning:
+        return
+    last = select(table.c.persona_key, func.max(table.c.number).label("number"))
+    last_ones = last.group_by(table.c.persona_key).subquery()
+    query = select(table.c.persona_key, table.c.number, table.c.content_hash).join(
+        last_ones,
+        (table.c.persona_key == last_ones.c.persona_key) & (table.c.number == last_ones.c.number),
+    )
+    there = {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
+    due = [
+        row for before, after in changes for row in _due(there.get(after.key, (0, "")), before, after, note)
+    ]
+    await _write(connection, keep, due)
+
+
+def _due(
+    newest: tuple[int, str], before: Persona | None, after: PersonaForm | Persona, note: Note
+) -> list[dict[str, Any]]:
+    """The rows to write, given number and hash of the newest version; 0 without any."""
+    number, digest = newest
+    found: list[dict[str, Any]] = []
     for source, why in ((before, FIRST_SEEN), (after, note)):
-        if source is not None and content_hash(source) != newest:
-            number, newest = number + 1, content_hash(source)
-            await connection.execute(insert(table).values(_row(source, number, newest, why)))
-    if number > keep.history_limit:
-        old = (table.c.persona_key == after.key) & (table.c.number <= number - keep.history_limit)
-        await connection.execute(delete(table).where(old))
+        if source is not None and content_hash(source) != digest:
+            number, digest = number + 1, content_hash(source)
+            found.append(_row(source, number, digest, why))
+    return found
+
+
+async def _write(connection: AsyncConnection, keep: Keep, due: list[dict[str, Any]]) -> None:
+    """Writes versions, and forgets those that are too old."""
+    if not due:
+        return
+    await connection.execute(insert(table), due)
+    newest = {row["persona_key"]: row["number"] for row in due}
+    old = [
+        {"of_key": key, "up_to": number - keep.history_limit}
+        for key, number in newest.items()
+        if number > keep.history_limit
+    ]
+    if old:
+        mine = table.c.persona_key == bindparam("of_key")
+        await connection.execute(delete(table).where(mine, table.c.number <= bindparam("up_to")), old)
 
 
 def _row(source: PersonaForm | Persona, number: int, digest: str, note: Note) -> dict[str, Any]:
@@ -150,15 +210,18 @@ async def find(connection: AsyncConnection, key: str, label: str) -> Version:
         StoreError: code `unknown_version`.
     """
     mine = table.c.persona_key == key
+    shown = repr(one_line(label, 20))
     if match := _LABEL.fullmatch(label.strip()):
-        query = select(table).where(mine, table.c.number == int(match[1]) + 1)
+        number = int(match[1]) + 1
+        shown = named(number)
+        query = select(table).where(mine, table.c.number == number)
         row = (await connection.execute(query)).one_or_none()
         if row is not None:
             return Version(**row._mapping)
     query = select(func.min(table.c.number), func.max(table.c.number)).where(mine)
     oldest, newest = (await connection.execute(query)).one()
     raise StoreError(
-        f"There is no version {one_line(label, 20)!r} of {one_line(key, 40)!r}.",
+        f"There is no version {shown} of {one_line(key, 40)!r}.",
         code="unknown_version",
         status=404,
         hint=there_are(label_of(oldest), label_of(newest)) if newest else "It has no versions.",
@@ -174,13 +237,15 @@ async def expect(connection: AsyncConnection, key: str, known: Persona | None, e
     """Check that the newest version of the persona has this number; 0: that there is no such persona.
 
     Raises:
-        StoreError: code `stale_version`.
+        StoreError: code `stale_version`, or `unknown_version` if there is none of that number yet.
     """
     query = select(table.c.number, table.c.author).where(table.c.persona_key == key)
     row = (await connection.execute(query.order_by(table.c.number.desc()).limit(1))).one_or_none()
     number, author = (0, "") if row is None or known is None else row
     if number == expected:
         return
+    if known is not None and 0 < number < expected:
+        raise ahead(key, expected, number)
     if known is None:
         text = f"{key} was deleted meanwhile."
     elif not expected:

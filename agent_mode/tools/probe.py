@@ -10,6 +10,8 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
+from agent_mode.outages import why
+
 CONNECT_SECONDS = 4.0
 READ_SECONDS = 6.0
 """Seconds without a byte."""
@@ -86,7 +88,7 @@ def get(
     except requests.ConnectionError:
         return Answer(0, reason="no connection")
     except (requests.RequestException, ValueError) as error:  # ValueError: a key that no header can hold
-        return Answer(0, reason=type(error).__name__)
+        return Answer(0, reason=why(error))
 
 
 def _read(reply: requests.Response) -> bytes:

@@ -12,6 +12,7 @@ import aiohttp
 
 from agent_mode.errors import ToolError
 from agent_mode.observe.logs import get_logger
+from agent_mode.outages import why
 
 log = get_logger(__name__)
 
@@ -84,7 +85,7 @@ class Rest:
         try:
             return await self._once("GET", path, credential, query=query, seconds=TIMEOUT_SECONDS)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._silent(type(error).__name__) from error
+            raise self._silent(why(error)) from error
 
     async def post(self, path: str, credential: str, body: Any, *, seconds: float) -> Reply:
         """Posts; once more only if no connection came about, since what was sent may have been done.
@@ -102,10 +103,10 @@ class Rest:
                     return await self._once("POST", path, credential, body=body)
                 except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
                     if attempt == 2:
-                        raise self._unreachable(type(error).__name__) from error
+                        raise self._unreachable(why(error)) from error
                 except aiohttp.ClientError as error:
                     raise ToolError(
-                        f"The connection to Open WebUI broke ({type(error).__name__}).",
+                        f"The connection to Open WebUI broke ({why(error)}).",
                         hint="Whether it did what it was asked is not known. Look before you try again.",
                         code="openwebui_broken",
                     ) from error

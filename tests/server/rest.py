@@ -75,6 +75,10 @@ def refusal(reply: requests.Response, status: int, code: str) -> Json:
     assert (reply.status_code, reply.headers["content-type"]) == (status, "application/json"), reply.text
     told = reply.json()
     assert set(told) >= SHAPE, told
+    # Whatever a library said about it is said in our words.
+    assert not any(words in reply.text for words in ("Input should", "should match", "Field required")), told
+    for problem in told.get("problems") or ():
+        assert problem["hint"] or not problem["message"].startswith(("This must", "This field")), told
     assert told["code"] == code, told
     assert told["message"], told
     return told

@@ -239,6 +239,20 @@ def test_changes_of_different_fields_at_once_are_all_kept(api: Rest) -> None:
     assert now["version"] == 5
 
 
+def test_what_an_agent_names_and_is_not_here_is_told_when_it_is_saved(api: Rest) -> None:
+    odd = {
+        "definition": {"persona": "nobody-here"},
+        "valves": {"allowed_agents": "ghost", "allowed_tools": "[bad(, good_*"},
+    }
+    told = {"definition.persona", "valves.allowed_agents", "valves.allowed_tools"}
+    checked = api.post("agents/validate", agent("dreamer", **odd))
+    made = api.create("dreamer", **odd)
+    for answer in (checked, made, api.get("agents/dreamer"), api.put("agents/dreamer", made)):
+        assert {warning["field"] for warning in answer["warnings"]} == told
+        assert all(warning["message"] and warning["hint"] for warning in answer["warnings"])
+    assert api.create("down-to-earth")["warnings"] == []
+
+
 def test_versions_that_cannot_be(api: Rest) -> None:
     made = api.create("versioned")
     del made["version"]
@@ -252,6 +266,9 @@ def test_versions_that_cannot_be(api: Rest) -> None:
         told = refusal(
             api.call("POST", "agents/versioned/rollback", {"version": version}), 422, "invalid_request"
         )
+    told = refusal(api.call("PUT", "agents/versioned", {**made, "version": "9.9.9"}), 422, "invalid_request")
+    assert "“9.9.9” is no version." in told["message"]
+    refusal(api.call("PUT", "agents/versioned", {**made, "version": 7}), 422, "unknown_version")
     refusal(api.call("POST", "agents/versioned/rollback", {"version": 9}), 404, "unknown_version")
     refusal(api.call("POST", "agents/nobody/rollback", {"version": 1}), 404, "unknown_version")
     told = refusal(api.call("GET", "agents/versioned/versions/diff?from=x"), 422, "invalid_request")
@@ -462,7 +479,9 @@ def test_the_examples_of_the_documentation_work(api: Rest) -> None:
         for method, told in methods.items():
             assert told["summary"], path
             assert told["security"], path
-            assert (method in ("put", "post", "patch")) == ("requestBody" in told) or "stop" in path, path
+            assert (method in ("put", "post", "patch")) == ("requestBody" in told) or path.endswith(
+                ("stop", "reset")
+            ), path
     assert "agent" in json.dumps(document["paths"]["/api/v1/agents/"]["post"]["requestBody"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -210,3 +211,20 @@ def test_open_webui_must_say_whose_a_key_is(tmp_path: Path, provider: Provider) 
             assert not api.get("users/cem/credential")["has_credential"]
     finally:
         double.server_close()
+
+
+def test_a_run_that_fails_counts_as_a_failure_once(api: Rest) -> None:
+    def failures() -> tuple[float, float]:
+        text = api.server.get("/metrics").text
+        errors = re.search(
+            r'^agent_mode_errors_total\{code="provider_unavailable"\} (\S+)', text, re.MULTILINE
+        )
+        turns = re.search(r'^agent_mode_turns_total\{outcome="failed"\} (\S+)', text, re.MULTILINE)
+        return float(errors[1]) if errors else 0.0, float(turns[1]) if turns else 0.0
+
+    api.create("failing", valves={"llm_model": "stub-503"})
+    errors, turns = failures()
+    refusal(api.call("POST", "agents/failing/run", {"input": "Hi"}), 502, "provider_unavailable")
+    assert failures() == (errors + 1, turns)
+    OpenWebUI(api.server).chat().ask("Hi", "failing")
+    assert failures() == (errors + 2, turns + 1)

@@ -18,7 +18,9 @@ import pytest
 
 from tests.provider import Provider
 from tests.server.openwebui import OpenWebUI
+from tests.server.rest import Rest, agent, refusal
 from tests.server.servers import OURS, ROOT, STOCK, Server, make, running
+from tests.server.test_admin_page import signed_in
 
 CODER = "personas.coder"
 DEFAULT_KEY = "0p3n-w3bu!"
@@ -218,6 +220,19 @@ def test_a_stock_server_starts_whatever_happens(tmp_path: Path, provider: Provid
         (complaint,) = [line for line in away.records() if "temporary" in line]
         assert "nothing is kept" in complaint
         assert PASSWORD not in away.tail()
+        assert away.anonymous("GET", "/readyz").json() == {"status": True, "temporary_store": True}
+        assert wide.anonymous("GET", "/readyz").json() == {"status": True}
+        api = Rest(away)
+        for method, path, body in (
+            ("POST", "agents/", agent("lost")),
+            ("POST", "personas/", {"key": "lost", "name": "Lost", "prompt": "You are lost."}),
+            ("DELETE", "personas/coder", None),
+            ("PUT", "users/ann/credential", {"api_key": "sk-0123456789abcdef"}),
+        ):
+            refusal(api.call(method, path, body), 503, "store_temporary")
+        page = signed_in(away).get(f"{away.url}/admin/personas", headers={"Accept": "text/html"}, timeout=30)
+        assert "a temporary one stands in for it" in page.text
+        assert PASSWORD not in page.text
 
         wide.host = "127.0.0.1"
         assert wide.get("/models").status_code == 200

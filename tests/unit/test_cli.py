@@ -161,7 +161,13 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("AGENT_MODE_MAX_BODY_MB", "many"), ("AGENT_MODE_LAYER", "maybe"), ("PORT", "x")]
+    ("name", "value"),
+    [
+        ("AGENT_MODE_MAX_BODY_MB", "many"),
+        ("AGENT_MODE_LAYER", "maybe"),
+        ("PORT", "x"),
+        ("OPENWEBUI_URL", "foo"),
+    ],
 )
 def test_a_setting_that_cannot_work_is_named(
     command: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -171,7 +177,7 @@ def test_a_setting_that_cannot_work_is_named(
     ran = command("backup")
 
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err.lower().startswith(f"setting {name.lower().removeprefix('agent_mode_')}: ")
+    assert ran.err.startswith(f"Setting {name}: This must be ")
     assert "docs/settings.md" in ran.err
 
 
@@ -210,8 +216,8 @@ def test_an_import_shows_first_what_it_would_do(command: Command, file: Path, tm
     ran = command("import", file).good()
 
     assert [line.split() for line in ran.lines[:-1]] == [
-        ["created", "helper", "helper"],
-        ["created", "second", "second"],
+        ["would", "be", "created", "helper", "helper"],
+        ["would", "be", "created", "second", "second"],
     ]
     assert ran.lines[-1] == DRY
     assert stored(command, tmp_path) == {}
@@ -260,7 +266,7 @@ def test_what_was_written_here_is_replaced_only_when_told(
     assert stored(command, tmp_path)["helper"]["prompt"] != "You are new."
 
     shown = command("import", file, "--overwrite").good()
-    assert shown.lines[0].startswith("updated    helper")
+    assert shown.lines[0].startswith("would be updated helper")
     assert shown.lines[-1] == DRY
     assert stored(command, tmp_path)["helper"]["prompt"] != "You are new."
 
@@ -404,8 +410,9 @@ def test_each_format_can_be_read_again(command: Command, file: Path, tmp_path: P
     ran = command("import", path).good()
 
     assert len(ran.lines) == 2
-    assert ran.lines[0].split()[1] == "helper"
-    assert ran.lines[0].split()[0] in ("unchanged", "refused"), "it is there already"
+    outcome, _, rest = ran.lines[0].partition("helper")
+    assert rest
+    assert outcome.strip() in ("unchanged", "would be refused"), "it is there already"
 
 
 def test_an_export_of_some(command: Command, file: Path, tmp_path: Path) -> None:
@@ -644,3 +651,14 @@ def test_valves_that_cannot_be_read_are_the_defaults(
     command("backup").good()
 
     assert len(command("backup", "--list").good().lines) == 2  # before the import, and by hand
+
+
+def test_a_wrong_option_is_answered_with_the_usage_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["backup", "--lsit"])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert told.startswith("usage: python -m agent_mode backup ")
+    assert "unrecognized arguments: --lsit" in told

@@ -91,3 +91,10 @@ def test_recording_costs_microseconds() -> None:
         told.turn("personas.coder", None)
     each = (time.perf_counter() - began) / 10_000
     assert each < 50e-6  # about 2 µs on an idle machine
+
+
+def test_a_run_without_a_turn_counts_as_a_failure_and_as_no_turn() -> None:
+    told = Metrics()
+    told.failed("t-function", ProviderError("No answer.", code="provider_timeout").within(run_id="r1"))
+    assert (told.turns.total, told.errors.by()) == (0, {"provider_timeout": 1})
+    assert [(mishap.where, mishap.run_id) for mishap in told.mishaps] == [("t-function", "r1")]

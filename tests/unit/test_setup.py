@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -18,6 +19,7 @@ from agent_mode.errors import ConfigurationError
 from agent_mode.llm.connection import Connection
 from agent_mode.server import doctor
 from agent_mode.settings import Settings
+from agent_mode.store.db import Database
 from agent_mode.tools import probe
 
 KEY = "sk-admins-key-of-open-webui"
@@ -259,13 +261,20 @@ def test_doctor_says_all_at_once(there: Elsewhere, settings: Callable[..., Setti
     }
     lines, good = doctor.run(settings())
     assert good
-    assert [line[:5].strip() for line in lines if "→" not in line] == ["ok"] * 8 + ["open"]
+    # Nothing has made a database yet; the last one is about tools.
+    assert [line[:5].strip() for line in lines if "→" not in line] == [
+        "ok",
+        "ok",
+        "open",
+        *["ok"] * 7,
+        "open",
+    ]
     assert lines[-1].startswith("       → ")
 
     there.replies["/v1/models"] = (401, {})
     lines, good = doctor.run(settings())
     assert not good
-    assert lines[-1] == "1 of 9 checks found something wrong."
+    assert lines[-1] == "1 of 11 checks found something wrong."
     assert KEY not in str(lines)
 
 
@@ -284,12 +293,70 @@ def test_doctor_reads_the_valves_of_the_personas(
     assert isinstance(doctor.facts_of(settings()).llm, Connection)
 
 
-def test_doctor_does_not_wait_for_what_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_does_not_wait_for_what_never_answers(
+    monkeypatch: pytest.MonkeyPatch, settings: Callable[..., Settings]
+) -> None:
     monkeypatch.setattr(setup, "SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         before = time.monotonic()
-        found = doctor.examine(Facts(Connection("demo"), url, KEY, OWN))
+        found = {f.step: f for f in doctor.examine(Facts(Connection("demo"), url, KEY, OWN), settings())}
         assert time.monotonic() - before < 2
-    assert [finding.state for finding in found] == ["open", *["wrong"] * 7]
-    assert "No result within" in found[1].text
+    assert found["llm"].state == "open"
+    assert "No result within" in found["openwebui"].text
+    # What needs Open WebUI fails for that reason alone.
+    below = [found[step] for step in ("key", "connection", "passthrough", "models", "access", "tools")]
+    assert [(f.state, f.cure) for f in below] == [("open", "The steps above come first.")] * 6
+
+
+def test_doctor_looks_at_the_data_and_the_database(settings: Callable[..., Settings], tmp_path: Any) -> None:
+    (tmp_path / "agent_mode.db").write_bytes(b"this is no database, " * 1000)
+    found = doctor.check_database(settings())
+    assert (found.state, found.title) == ("wrong", "The database can be used")
+    assert "agent_mode.db" in found.text
+    assert found.cure
+
+    (tmp_path / "file").write_text("")
+    found = doctor.check_data(settings(AGENT_MODE_DATA_DIR=str(tmp_path / "file")))
+    assert (found.state, found.title) == ("wrong", "The data directory can be written")
+    found = doctor.check_data(settings(AGENT_MODE_DATA_DIR=str(tmp_path / "none")))
+    assert (found.state, (tmp_path / "none").exists()) == ("open", False)
+    assert doctor.check_data(settings(AGENT_MODE_DATA_DIR=str(tmp_path))).state == "done"
+
+    nobody = "postgresql://agent:secret-of-ours@127.0.0.1:9/agent_mode"
+    found = doctor.check_database(settings(AGENT_MODE_DATABASE_URL=nobody))
+    assert found.state == "wrong"
+    assert "secret-of-ours" not in repr(found)
+
+
+async def test_a_database_that_can_be_used_is_left_as_it_is(tmp_path: Any) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'agent_mode.db'}"
+    await (await Database.open(url)).close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    given = Settings(data_dir=tmp_path, database_url=None)  # pyright: ignore[reportCallIssue]
+    found = await asyncio.to_thread(doctor.check_database, given)
+    assert (found.state, sorted(path.name for path in tmp_path.iterdir())) == ("done", before)
+
+
+def test_the_running_server_must_take_the_connection_key(there: Elsewhere, check: Ask) -> None:
+    there.replies = {"/readyz": (200, {"status": True}), "/v1/pipelines": (401, {"detail": "Wrong key"})}
+    found = check("server")
+    assert (found.state, "refuses the connection key" in found.text) == ("wrong", True)
+    assert "PIPELINES_API_KEY" in found.cure
+    assert check("server", connection_key=None).state == "done"
+
+
+def test_a_temporary_database_is_nothing_that_works(there: Elsewhere, check: Ask) -> None:
+    there.replies = {"/readyz": (200, {"status": True, "temporary_store": True})}
+    assert "nothing is kept" in check("server").text
+
+
+@pytest.mark.parametrize("url", ["foo", "://foo", "ftp://host", "http://", "http://a b", "http://h:x"])
+def test_an_address_that_is_none_is_refused_before_anything_is_asked(
+    settings: Callable[..., Settings], url: str
+) -> None:
+    [wrong] = settings(OPENWEBUI_URL=url).misfits()
+    assert (wrong.field, "http://" in wrong.message) == ("OPENWEBUI_URL", True)
+    [wrong] = settings(OPENAI_API_BASE_URL=url).misfits()
+    assert wrong.field == "OPENAI_API_BASE_URL"
+    assert settings().misfits() == []

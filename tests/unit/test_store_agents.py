@@ -147,7 +147,7 @@ def test_a_fault_as_json() -> None:
     assert (report["code"], report["field"], caught.value.status) == ("invalid_definition", "id", 422)
     assert [set(problem) for problem in report["problems"]] == [{"field", "message", "hint"}] * 5
     assert report["problems"][1]["field"] == "tags.0"
-    assert report["message"].startswith("The agent cannot be used: id: Must be 2 to 64 characters")
+    assert report["message"].startswith("The agent cannot be used: id: This must be 2 to 64 characters")
     assert "(and 2 more)." in report["message"]
 
 
@@ -256,6 +256,13 @@ async def test_a_stale_update_names_who_was_faster(store: AgentStore) -> None:
     assert (caught.value.code, caught.value.status) == ("stale_version", 409)
     assert "changed meanwhile by Bob: its newest version is number 2 (1.0.1)" in caught.value.message
     assert (await store.update(form(description="Ada's"), "Ada", expected=2)).version == 3
+
+
+async def test_a_version_to_come_is_unknown_and_not_stale(store: AgentStore) -> None:
+    await store.create(form(), "Ada")
+    with pytest.raises(StoreError, match=r"no version 1\.0\.6 \(number 7\) of 'weather' yet") as caught:
+        await store.update(form(description="Ada's"), "Ada", expected=7)
+    assert (caught.value.code, caught.value.status) == ("unknown_version", 422)
 
 
 async def test_of_concurrent_updates_exactly_one_wins(store: AgentStore) -> None:

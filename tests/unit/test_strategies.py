@@ -284,7 +284,7 @@ def test_short_entry_gets_safe_defaults(tmp_path: Path) -> None:
     [
         ({"m": entry(placement="top")}, {}, ['entry "m"', "field placement"], "strategies.m.placement"),
         ({"m": entry(colour="red")}, {}, ['entry "m"', "field colour"], "strategies.m.colour"),
-        ({"m": {"type": "simple"}}, {}, ["agentSwitchTemplate", "required"], None),
+        ({"m": {"type": "simple"}}, {}, ["agentSwitchTemplate", "missing"], None),
         ({"m": entry(specialHandling=["no"])}, {}, ["specialHandling"], None),
         ({"m": entry(checkedOn="soon")}, {}, ["checkedOn"], None),
         ({"m": entry(specialHandling=["no_system"])}, {}, ["needs placement"], "strategies.m"),

@@ -305,13 +305,13 @@ async def test_another_content_is_refused(world: World) -> None:
 async def test_the_certificate_must_be_trusted(world: World) -> None:
     error = await refused(world, world.source(), replace(world.network, verify=True))
     assert (error.code, error.retryable) == ("catalogue_unreachable", True)
-    assert "SSLError" in error.message
+    assert "its certificate is not trusted" in error.message
     assert world.server.requests == []
 
 
 async def test_the_certificate_must_be_that_of_the_host(world: World) -> None:
     error = await refused(world, world.source(host=STRANGER))
-    assert "SSLError" in error.message
+    assert "its certificate is not trusted" in error.message
     assert world.server.requests == []
 
 
@@ -410,7 +410,7 @@ async def test_a_byte_now_and_then_does_not_hold_a_thread(
 async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
     world.server.routes["/x"] = lambda to: time.sleep(1)
-    assert "ReadTimeout" in (await refused(world, world.source("/x"))).message
+    assert "no answer in time" in (await refused(world, world.source("/x"))).message
 
 
 async def test_no_thread_is_left(world: World) -> None:

@@ -370,3 +370,28 @@ def test_a_stale_file_starts(stale: dict[str, Any]) -> None:
 )
 def test_prefixes(prefix: str, used: str) -> None:
     assert Personas(keyword_prefix=prefix).keyword_prefix == used
+
+
+@pytest.mark.parametrize("wrong", ["not a url", "ftp://host", "http://", "://x", "http://h:x"])
+def test_an_address_that_is_none_is_refused_or_what_was_there_is_kept(wrong: str) -> None:
+    models: list[Any] = [PersonaValves, AgentValves]
+    for model in models:
+        found = model.misfits({"llm_base_url": wrong})
+        assert found == {
+            "llm_base_url": "This must be an address that begins with http:// or https://, or null."
+        }
+        assert model.hint_for("llm_base_url")
+        assert model.misfits({"llm_base_url": " https://host/v1 "}) == {}
+        assert model.misfits({"llm_base_url": ""}) == model.misfits({"llm_base_url": None}) == {}
+        now = model.model_validate({"llm_base_url": "https://host/v1"})
+        kept = model.with_kept_addresses({"llm_base_url": wrong, "llm_model": "m"}, now)
+        assert kept == {"llm_base_url": "https://host/v1", "llm_model": "m"}
+        for good in ("http://other/v1", None, ""):
+            assert model.with_kept_addresses({"llm_base_url": good}, now) == {"llm_base_url": good}
+
+
+@pytest.mark.parametrize("prefix", ["", " ", "abc", "!!!!", "a", "_", "`", "\\", "1", None, 5])
+def test_a_prefix_that_cannot_be_is_told_its_rule(prefix: Any) -> None:
+    assert "1 to 3 characters" in PersonaValves.misfits({"keyword_prefix": prefix})["keyword_prefix"]
+    for good in ("!", "//", " ~ "):
+        assert PersonaValves.misfits({"keyword_prefix": good}) == {}

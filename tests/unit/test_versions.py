@@ -66,8 +66,8 @@ def deep(levels: int) -> Any:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ([], "valid dictionary"),
-        ("text", "valid dictionary"),
+        ([], "JSON object"),
+        ("text", "JSON object"),
         ({"a": float("nan")}, "JSON"),
         ({"a": [float("inf")]}, "JSON"),
         ({"a": b"bytes"}, "JSON"),
@@ -84,9 +84,9 @@ def deep(levels: int) -> Any:
 def test_extras_that_are_refused(value: Any, says: str) -> None:
     with pytest.raises(ValidationError) as caught:
         form(extras=value)
-    [(path, message)] = problems(caught.value)
-    assert path.split(".")[0] == "extras"
-    assert says in message
+    [found] = problems(caught.value)
+    assert found.path[0] == "extras"
+    assert says in found.message
 
 
 def test_extras_at_the_limit() -> None:
@@ -382,13 +382,20 @@ def test_a_diff_shows_every_difference(one: str, other: str) -> None:
 # Several writers
 
 
+async def test_a_version_to_come_is_unknown_and_not_stale(store: PersonaStore) -> None:
+    await store.save(form(), author="Ada", expected=0)
+    with pytest.raises(StoreError, match=r"no version 1\.0\.6 \(number 7\) of 'coder' yet") as caught:
+        await store.save(form(prompt="Two."), expected=7)
+    assert (caught.value.code, caught.value.status) == ("unknown_version", 422)
+    assert "1.0.0 (number 1)" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("expected", "says"),
     [
         (None, None),
         (2, None),
         (1, "newest version is 1.0.1"),
-        (3, "changed meanwhile by Bob"),
         (0, "already"),
     ],
 )

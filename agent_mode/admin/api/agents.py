@@ -27,7 +27,7 @@ from agent_mode.admin.api.requests import (
     writable,
 )
 from agent_mode.admin.backend import Backend
-from agent_mode.admin.drafts import Draft, oddities
+from agent_mode.admin.drafts import Draft, oddities, oddities_of
 from agent_mode.agents import stored
 from agent_mode.agents.types import get_type
 from agent_mode.errors import DefinitionError, StoreError
@@ -261,6 +261,7 @@ async def _full(server: Backend, record: Agent) -> dict[str, Any]:
         "offered": server.is_offered(record.id),
         "usable": usable,
         "problems": stored.as_json(found),
+        "warnings": stored.as_json(await oddities_of(server, record)),
     }
 
 

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from agent_mode.admin.api import agent_types, agents, credentials, personas, running, runs, shapes, strategies
 from agent_mode.admin.api.errors import FormError, error_json
 from agent_mode.admin.backend import Backend
+from agent_mode.complaints import complaints
 from agent_mode.errors import AgentModeError, Problem, RequestError
 from agent_mode.observe.logs import get_logger
 
@@ -105,8 +106,8 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     """A parameter in the address that FastAPI refused."""
     assert isinstance(error, RequestValidationError)
     found = [
-        Problem(".".join(str(part) for part in entry["loc"][1:]) or str(entry["loc"][0]), f"{entry['msg']}.")
-        for entry in error.errors()
+        Problem(".".join(entry.path[1:]) or entry.field, f"{entry.message}.", entry.hint)
+        for entry in complaints(error.errors())
     ]
     return _answer(FormError("The request cannot be used", problems=found))
 

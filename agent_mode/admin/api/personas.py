@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -37,7 +37,7 @@ async def list_personas(
     runtime: Running,
     category: Annotated[str | None, Query(max_length=80)] = None,
     enabled: bool | None = None,
-    origin: Annotated[str | None, Query(pattern="^(shipped|custom)$")] = None,
+    origin: Literal["shipped", "custom"] | None = None,
     tag: Annotated[str | None, Query(max_length=80)] = None,
     q: Annotated[str | None, Query(max_length=200, description="Part of key, name or description")] = None,
     offset: Offset = 0,

@@ -6,7 +6,7 @@ A route that writes takes `writer: Writing`, and has it record what it did once 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 from agent_mode.admin.api.errors import FormError
 from agent_mode.admin.backend import Backend
 from agent_mode.chat.runtime import Runtime
+from agent_mode.complaints import complaints
 from agent_mode.errors import Problem, RequestError
+from agent_mode.store.versions import one_line
 
 AUTHOR_HEADER = "X-Agent-Mode-Author"
 AUTHOR = "api"
@@ -121,8 +123,11 @@ def read(model: type[Model], body: Any) -> Model:
         return model.model_validate(as_object(body))
     except ValidationError as error:
         # Not chained: the input may hold a secret.
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    raise FormError("The request cannot be used", problems=[_problem(model, entry) for entry in found])
+        found = error.errors(include_url=False, include_input=False)
+    meanings = {name: field.description for name, field in model.model_fields.items() if field.description}
+    told = complaints(found, known=model.model_fields, meanings=meanings)
+    problems = [Problem(entry.field or "body", f"{entry.message}.", entry.hint) for entry in told]
+    raise FormError("The request cannot be used", problems=problems)
 
 
 def as_object(body: Any) -> dict[str, Any]:
@@ -149,29 +154,22 @@ def writable(body: Any, read_only: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in as_object(body).items() if name not in read_only}
 
 
-def _problem(model: type[BaseModel], entry: Mapping[str, Any]) -> Problem:
-    path = ".".join(str(part) for part in entry["loc"]) or "body"
-    if entry["type"] == "extra_forbidden":
-        return Problem(path, "This field is not known.", f"Known: {', '.join(model.model_fields)}.")
-    if entry["type"] == "missing":
-        return Problem(path, "This field is missing.")
-    return Problem(path, f"{str(entry['msg']).removeprefix('Value error, ')}.")
-
-
-def number_of(version: Any, field: str = "version") -> int:
+def number_of(sent: Any, field: str = "version") -> int:
     """The number of a version that is given as its number (3) or as its label ("1.0.2").
 
     Raises:
         FormError: it is neither.
     """
-    if isinstance(version, str):
-        text = version.strip().removeprefix("v")
+    version = sent
+    if isinstance(sent, str):
+        text = sent.strip().removeprefix("v")
         base, _, last = text.rpartition(".")
         if last.isascii() and last.isdecimal() and len(last) < 10 and base in ("", "1.0"):
             version = int(last) + (1 if base else 0)
     if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= 2**31 - 1:
         hint = "Send the number or the label of a version, as the list of versions shows them."
-        problem = Problem(field, "This is no version.", hint)
+        shown = sent if isinstance(sent, str) else json.dumps(sent)
+        problem = Problem(field, f"“{one_line(shown, 40)}” is no version.", hint)
         raise FormError("The request cannot be used", problems=[problem])
     return version
 

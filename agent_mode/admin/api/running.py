@@ -26,6 +26,7 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, DefinitionError, Problem, RequestError, RunCancelled
 from agent_mode.observe.logs import get_logger
+from agent_mode.observe.metrics import metrics
 from agent_mode.store.agents import content
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
@@ -91,7 +92,8 @@ def _task(agent_id: str, form: RunForm) -> Task:
         raise FormError("The request cannot be used", problems=[problem])
     given = form.messages if form.messages is not None else [{"role": "user", "content": form.input}]
     if form.input is not None and not form.input.strip():
-        raise FormError("The request cannot be used", problems=[Problem("input", "This is empty.")])
+        empty = Problem("input", "This must not be empty.", "Write what the agent shall do.")
+        raise FormError("The request cannot be used", problems=[empty])
     messages = Turn.parse({"model": agent_id, "messages": given}).messages
     for index, tool in enumerate(form.tools):
         function = tool.get("function")
@@ -156,6 +158,8 @@ class _RunResponse(Response):
             return
         self._told.run_id = run.id
         error = _cut_off(stopped=run.stopped) if work.cancelled() else _failure(work)
+        if error is not None and not isinstance(error, RunCancelled):
+            metrics.failed(self._spec.id, error)
         await self._end(send, error)
 
     async def _work(self, send: Send) -> None:

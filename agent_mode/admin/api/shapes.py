@@ -65,6 +65,7 @@ class AgentFull(AgentItem):
     definition: dict[str, Any]
     usable: bool
     problems: list[Problem] = Field(description="Why it cannot be used")
+    warnings: list[Problem] = Field(description="What it names that is not here now")
 
 
 class Page(BaseModel):

@@ -96,7 +96,7 @@ def _figures() -> None:
             empty("No switch yet", "Call another persona in a chat, such as !writer.", icon="swap_horiz")
     with _section("What kinds of errors"):
         if metrics.errors.total:
-            charts.bars("Failed turns by code", dict(list(metrics.errors.by().items())[:10]), charts.RED)
+            charts.bars("Failures by code", dict(list(metrics.errors.by().items())[:10]), charts.RED)
         else:
             empty("No error", "Nothing has failed since the start.", icon="check_circle")
 

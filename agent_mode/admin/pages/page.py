@@ -17,7 +17,8 @@ from nicegui import ui
 
 from agent_mode.admin.pages import visit as visits
 from agent_mode.admin.pages.components import shell, toast
-from agent_mode.admin.pages.components.banner import error_banner
+from agent_mode.admin.pages.components.banner import banner, error_banner
+from agent_mode.admin.pages.visit import Visit
 from agent_mode.errors import AgentModeError
 from agent_mode.observe.logs import get_logger
 
@@ -52,6 +53,7 @@ def page(
             ui.on_exception(_show)
             with shell.frame(title, path, visit.person, wide=wide):
                 try:
+                    _warn(visit)
                     await build(visit, **given)
                 except AgentModeError as error:
                     error_banner(error)
@@ -63,6 +65,17 @@ def page(
         return build
 
     return register
+
+
+def _warn(visit: Visit) -> None:
+    """Says on every page that nothing is kept, where that is so."""
+    if (reason := visit.runtime.without_store) is not None:
+        banner(
+            "Nothing can be saved and nothing is kept: the database cannot be used, and a temporary one "
+            f"stands in for it. {reason.message}",
+            f"{reason.hint} Then restart the server.".strip(),
+            tone="error",
+        )
 
 
 def _show(error: Exception) -> None:

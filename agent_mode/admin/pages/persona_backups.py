@@ -37,6 +37,7 @@ async def persona_backups(visit: Visit) -> None:
         when = "Automatic backups are switched off (valve enable_automatic_backups)."
 
     async def make() -> None:
+        visit.runtime.db.check_lasting()
         with progress("Backing up …"):
             made = await backups.make("by hand")
         if made is None:

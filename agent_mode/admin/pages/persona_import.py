@@ -15,9 +15,9 @@ from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.errors import CatalogueError
 from agent_mode.store import formats
-from agent_mode.store.imports import ImportReport, ImportStep, apply_import
+from agent_mode.store.imports import ImportReport, ImportStep, Outcome, apply_import, in_words
 
-_TONES = {"created": "green", "updated": "blue", "unchanged": "grey", "refused": "red"}
+_TONES: dict[Outcome, str] = {"created": "green", "updated": "blue", "unchanged": "grey", "refused": "red"}
 _SHOWN = 500
 """So many entries are listed; all count."""
 _NOTE = "Ours, character cards (JSON, PNG), Open WebUI models and prompts, Agent Hotswap, Markdown, CSV."
@@ -45,7 +45,8 @@ class _Import:
                     on_upload=self._taken,
                     on_rejected=self._rejected,
                 )
-                .props('flat bordered accept=".json,.png,.md,.markdown,.csv"')
+                # A preview would be a picture at a blob: address, which our policy does not let in.
+                .props('flat bordered no-thumbnails accept=".json,.png,.md,.markdown,.csv"')
                 .classes("am-upload")
             )
             with editor.actions:
@@ -96,10 +97,10 @@ class _Import:
             text = f"{key} carries override phrases: {', '.join(phrases)}."
             banner(text, hint, tone="error" if refused else "warning")
         with ui.row().classes("am-actions"):
-            _counts(plan)
+            _counts(plan, planned=True)
             if todo and not refused:
                 button(f"Import {words.count(todo)}", self._apply, kind="main", icon="check")
-        _table(plan.steps)
+        _table(plan.steps, planned=True)
 
     async def _apply(self) -> None:
         found, visit = self._found, self._visit
@@ -123,20 +124,22 @@ class _Import:
                 tone="good",
             )
             with ui.row().classes("am-actions"):
-                _counts(report)
+                _counts(report, planned=False)
                 button("To the personas", to="/personas")
-            _table(report.steps)
+            _table(report.steps, planned=False)
         toast.done(f"{words.counted(done, 'persona')} imported.")
 
 
-def _counts(plan: files.ImportPlan | ImportReport) -> None:
+def _counts(plan: files.ImportPlan | ImportReport, *, planned: bool) -> None:
     for outcome, tone in _TONES.items():
-        count = plan.count(outcome)  # pyright: ignore[reportArgumentType]  an outcome
+        count = plan.count(outcome)
         if count:
-            ui.label(f"{words.count(count)} {outcome}").classes(f"am-state am-state--{tone}")
+            ui.label(f"{words.count(count)} {in_words(outcome, planned=planned)}").classes(
+                f"am-state am-state--{tone}"
+            )
 
 
-def _table(steps: tuple[ImportStep, ...]) -> None:
+def _table(steps: tuple[ImportStep, ...], *, planned: bool) -> None:
     order = ("refused", "updated", "created", "unchanged")
     ordered = sorted(steps, key=lambda step: order.index(step.outcome))
     with ui.element("table").classes("am-table"):
@@ -154,10 +157,19 @@ def _table(steps: tuple[ImportStep, ...]) -> None:
                         elif step.key:
                             ui.label(step.key).classes("am-whole-word")
                     with _cell("What happens"):
-                        ui.label(step.outcome).classes(f"am-state am-state--{_TONES[step.outcome]}")
-                    _cell("Why", " ".join(part for part in (step.field, step.reason) if part))
+                        ui.label(in_words(step.outcome, planned=planned)).classes(
+                            f"am-state am-state--{_TONES[step.outcome]}"
+                        )
+                    _cell("Why", _why(step))
     if len(ordered) > _SHOWN:
         ui.label(f"And {words.count(len(ordered) - _SHOWN)} more.").classes("am-soft")
+
+
+def _why(step: ImportStep) -> str:
+    """The reason, with the field before it where it does not begin with that itself."""
+    reason = step.reason or ""
+    named = step.field is None or reason.startswith(f"{step.field}:")
+    return reason if named else f"{step.field}: {reason}"
 
 
 def _cell(title: str, text: str = "") -> ui.element:

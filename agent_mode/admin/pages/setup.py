@@ -141,6 +141,10 @@ class _Steps:
             await asyncio.gather(*(self._check(step, facts) for step in self._rows))
         finally:
             self._again.enable()
+        for finding in checks.folded([self._findings[step] for step in self._rows]):
+            if finding != self._findings[finding.step]:
+                self._findings[finding.step] = finding
+                self._show(finding.step)
         self._show_next(facts)
 
     async def _check(self, step: str, facts: Facts) -> None:

@@ -93,10 +93,10 @@ def validated(values: dict[str, Any]) -> PersonaForm:
     try:
         return PersonaForm.model_validate(values)
     except ValidationError as error:
-        found = problems(error)
-        text = "; ".join(f"{where}: {message}" for where, message in found[:5])
-        cure = "Take embedded pictures and books out" if found[0][0] == "extras" else "Correct it"
-        raise CatalogueError(f"{text}.", hint=f"{cure} in the file.", field=found[0][0]) from error
+        told = problems(error)
+        text = "; ".join(f"{found.field}: {found.message}" for found in told[:5])
+        cure = "Take embedded pictures and books out" if told[0].field == "extras" else "Correct it"
+        raise CatalogueError(f"{text}.", hint=f"{cure} in the file.", field=told[0].field) from error
 
 
 def entry(name_in_file: str, keys: Keys, parse: Callable[[], Draft]) -> Entry:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from nicegui import ui
 
+from agent_mode.admin.pages.components.buttons import button
+from agent_mode.admin.pages.components.hints import hint_of, way_back
 from agent_mode.errors import AgentModeError, DefinitionError, Problem
 
 Tone = Literal["error", "warning", "note", "good"]
@@ -26,9 +28,13 @@ def banner(text: str, hint: str = "", *, tone: Tone = "note") -> ui.element:
 
 
 def error_banner(error: AgentModeError) -> ui.element:
-    """An error with its cure; one with several problems lists them all by field."""
+    """An error with its cure and a way on; one with several problems lists them all by field."""
     if not isinstance(error, DefinitionError):
-        return banner(error.message, error.hint, tone="error")
+        box = banner(error.message, hint_of(error), tone="error")
+        if (back := way_back(error)) is not None:
+            with box:
+                button(back.text, to=back.path)
+        return box
     box = banner(error.message.partition(":")[0] + ".", tone="error")
     with box:
         problem_list(error.problems)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from agent_mode.admin.pages.components.buttons import link as next_step
+from agent_mode.admin.pages.components.hints import hint_of
 from agent_mode.errors import AgentModeError
 
 UNDO_SECONDS = 10
@@ -49,7 +50,7 @@ def failed(error: Exception) -> None:
     """Says what went wrong, and the cure."""
     if isinstance(error, AgentModeError):
         where = f"{error.field}: " if error.field else ""
-        text = f"{where}{error.message}\n{error.hint}".strip()
+        text = f"{where}{error.message}\n{hint_of(error)}".strip()
     else:
         text = f"{_INTERNAL}\n{_LOOK}"
     ui.notification(
