@@ -6,11 +6,9 @@ model list what Open WebUI shows. Everything else goes to upstream untouched.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 from agent_mode.admin.api.errors import error_json
@@ -22,6 +20,7 @@ from agent_mode.llm.client import HOP_HEADER
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.metrics import exposition
 from agent_mode.server import auth, callers, forwarded, streaming, upstream
+from agent_mode.server.bodies import check_for_upstream, read_json, replay
 from agent_mode.server.callers import SignedIn
 from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.server.streaming import Receive, Scope, Send, send_error, send_json
@@ -43,9 +42,6 @@ _ADD_PATHS = frozenset({"/pipelines/add", "/v1/pipelines/add", "/pipelines/uploa
 _API_PREFIX = "/api/v1/"
 _FIXED: dict[str, Any] = {"/healthz": {"status": True}, **dict.fromkeys(REACHED_PATHS, REACHED)}
 """What is always answered the same."""
-
-MAX_DEPTH = 100
-"""How deeply a body may be nested: far more than any chat is, far less than what Python can write again."""
 
 
 class Layer:
@@ -153,14 +149,14 @@ class Layer:
         self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send, caller: SignedIn | None
     ) -> None:
         raw = await self._read(receive)
-        body = _json(raw)
+        body = read_json(raw)
         if caller is not None:
             body = await caller.vouched(body)
         found = upstream.pipeline_of(body["model"]) if _has_model(body) else None
         if found is None or not isinstance(found[0], NativePipeline):
-            _check_for_upstream(body)
+            check_for_upstream(body)
             sent = raw if caller is None else json.dumps(body).encode()
-            await self.app(scope, _replay(sent, receive), send)
+            await self.app(scope, replay(sent, receive), send)
             return
         user = None if caller is None else caller.user
         turn = Turn.parse(body, headers, secret=self._key, user=user)
@@ -181,7 +177,7 @@ class Layer:
         if found is None or not isinstance(found[0], NativePipeline):
             await self.app(scope, receive, send)
             return
-        form = _json(await self._read(receive))
+        form = read_json(await self._read(receive))
         body = form.get("body") if isinstance(form, dict) else None
         user = form.get("user") if isinstance(form, dict) else None
         if not isinstance(body, dict) or not isinstance(user, dict | None):
@@ -196,8 +192,8 @@ class Layer:
 
     async def _valves(self, pipeline_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await self._read(receive)
-        values = _json(raw)
-        _check_for_upstream(values)
+        values = read_json(raw)
+        check_for_upstream(values)
         send = self._recorded(send, "saved", "valves", pipeline_id)
         found = upstream.pipeline_of(pipeline_id)
         if found is not None and isinstance(values, dict):
@@ -205,19 +201,19 @@ class Layer:
             if kept != values:
                 values, raw = kept, json.dumps(kept).encode()
         if found is None or not isinstance(found[0], KeptPipeline) or not isinstance(values, dict):
-            await self.app(scope, _replay(raw, receive), send)
+            await self.app(scope, replay(raw, receive), send)
             return
         await send_json(send, 200, await found[0].save_valves(values))
 
     async def _delete(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await self._read(receive)
-        form = _json(raw)
+        form = read_json(raw)
         pipeline_id = form.get("id") if isinstance(form, dict) else None
         found = upstream.pipeline_of(pipeline_id) if isinstance(pipeline_id, str) else None
         if found is None or not isinstance(found[0], KeptPipeline):
-            _check_for_upstream(form)
+            check_for_upstream(form)
             send = self._recorded(send, "deleted", "pipeline", str(pipeline_id))
-            await self.app(scope, _replay(raw, receive), send)
+            await self.app(scope, replay(raw, receive), send)
             return
         await found[0].disable()
         self._record("disabled", "agent", str(pipeline_id))
@@ -237,8 +233,8 @@ class Layer:
     async def _rest(self, api: upstream.AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await self._read(receive)
         if raw:
-            _check_for_upstream(_json(raw))
-        await api(scope, _replay(raw, receive), send)
+            check_for_upstream(read_json(raw))
+        await api(scope, replay(raw, receive), send)
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Upstream's own list, with the tags and descriptions that Open WebUI shows."""
@@ -348,76 +344,6 @@ def _with_kept_addresses(pipeline: Any, values: dict[str, Any]) -> dict[str, Any
 
 def _has_model(body: Any) -> bool:
     return isinstance(body, dict) and isinstance(body.get("model"), str)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        body = _loads(raw.decode())  # as bytes, UTF-16 would pass
-        if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH or _is_flat(body):
-            return body
-        reason = "it is nested too deeply"
-    except RecursionError:
-        reason = "it is nested too deeply"
-    except ValueError as error:
-        reason = str(error)
-    raise RequestError(
-        f"The request body is not JSON: {reason}.", hint="Send a JSON object in UTF-8.", field="body"
-    )
-
-
-def _loads(text: str) -> Any:
-    """The JSON. What is made of it is no garbage: to look for some takes longer than to read a large body."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    finally:
-        if collecting:
-            gc.enable()
-
-
-_CONTAINERS = frozenset({dict, list})  # JSON knows no others
-
-
-def _is_flat(body: Any) -> bool:
-    """Whether no more than `MAX_DEPTH` lists and objects are inside one another."""
-    level = [body]
-    for _ in range(MAX_DEPTH):
-        inner = (outer.values() if type(outer) is dict else outer for outer in level)
-        level = [item for item in chain.from_iterable(inner) if type(item) in _CONTAINERS]
-        if not level:
-            return True
-    return False
-
-
-def _check_for_upstream(body: Any) -> None:
-    """Upstream's refusals quote the body, and it answers 500 if that cannot be written."""
-    try:
-        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError as error:
-        raise RequestError(
-            "The request body holds half a character, or a number too large.",
-            hint="Send whole characters in UTF-8, and finite numbers.",
-            field="body",
-        ) from error
-
-
-def _replay(raw: bytes, receive: Receive) -> Receive:
-    """The body once more for upstream; after it, whatever else the connection says."""
-    given = False
-
-    async def again() -> Any:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": raw, "more_body": False}
-
-    return again
 
 
 def _with_cors(send: Send) -> Send:
