@@ -246,7 +246,9 @@ class CommandValves(Valves):
     models: str | None = Field(
         None, description="Which personas are offered: keys, tags or categories, comma separated. None: all"
     )
-    keyword_prefix: str = Field("!", description="What a command begins with")
+    keyword_prefix: str = Field(
+        "!", description="What a command begins with; Open WebUI opens menus of its own at / @ # $"
+    )
     case_sensitive: bool = Field(False, description="Whether !Coder differs from !coder")
     history_policy: Literal["strategy", "full", "relabel", "summary", "last_n", "none"] = Field(
         "strategy", description="What becomes of earlier messages at a switch; strategy: as fits the model"

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 _BLOCK = re.compile(
     r"^ {0,3}(?P<fence>`{3,}(?=[^`\n]*$)|~{3,})[^\n]*(?:\n|\Z)"  # fenced block
     r"(?:.*?^ {0,3}(?P=fence)[`~]*[ \t]*$|.*\Z)"
-    r"|(?:^(?: {4}|\t)[^\n]*(?:\n|\Z))++",  # indented code
+    r"|(?:^(?: {4}|\t)[^\n]*(?:\n|\Z))++"  # indented code
+    # A fence behind words, at the end of its line: up to the next one, wherever that stands.
+    r"|^(?:[^`\n]++|`[^`\n]++`(?!`))++(?P<behind>`{3,})[^`\s]*[ \t]*\n(?:.*?(?P=behind)`*|.*\Z)",
     re.MULTILINE | re.DOTALL,
 )
 _TICKS = re.compile("`+")
@@ -20,7 +22,7 @@ class Code:
     def __init__(self, text: str) -> None:
         self._text = text
         marked = any(mark in text for mark in ("```", "~~~", "    ", "\t"))
-        self._blocks = _BLOCK.finditer(text) if marked else iter(())
+        self._blocks = _blocks(text) if marked else iter(())
         self._block = next(self._blocks, None)
         self._ticks = "`" in text
         self._line_ends = -1
@@ -29,9 +31,9 @@ class Code:
 
     def holds(self, at: int) -> bool:
         """Whether the place is inside code."""
-        while self._block and self._block.end() <= at:
+        while self._block and self._block[1] <= at:
             self._block = next(self._blocks, None)
-        if self._block and self._block.start() <= at:
+        if self._block and self._block[0] <= at:
             return True
         if not self._ticks:
             return False
@@ -46,6 +48,11 @@ class Code:
         while self._span and self._span[1] <= at:
             self._span = next(self._inline, None)
         return self._span is not None and self._span[0] <= at
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int]]:
+    for match in _BLOCK.finditer(text):
+        yield match.start("behind" if match["behind"] else 0), match.end()
 
 
 def _inline_code(text: str, begins: int, ends: int) -> list[tuple[int, int]]:

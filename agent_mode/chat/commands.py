@@ -2,19 +2,20 @@
 
 A message or a line must *begin* with a known command; only when the message itself begins with one do
 further known keys after white space count too (a sequence). Nothing inside code or a link is a command,
-an unknown `!word` is left alone, and a backslash before the prefix takes the meaning away.
+an unknown `!word` is left alone, and a backslash before the prefix takes the meaning away. At the very start
+of the message more is forgiven: `!coder!`, `！coder`, characters that nobody sees.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Set
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from agent_mode.chat.attached import split_files
 from agent_mode.chat.code_spans import Code
+from agent_mode.chat.tokens import WORD_ENDS, begins_line, marks_of, mentions, tokens_of
 
 Kind = Literal["persona", "reset", "bind", "multi", "help", "list", "settings", "history", "rollback"]
 
@@ -27,18 +28,20 @@ SCAN_LIMIT = 20_000
 the worst message that a user can paste from costing more than milliseconds."""
 COMMAND_LIMIT = 50
 """So many commands of a message count, those that are escaped or in code included; what follows is text."""
-
-SUGGESTION_CUTOFF = 0.72
-"""How alike (0 to 1, difflib's ratio) an unknown word must be to a key to be taken for a typing error."""
+STRANGERS = 8
+"""So many unknown words of a sequence are looked at, whether they are typing errors."""
+AGENT_WORDS = frozenset({"list", "help", "settings", "history", "rollback"})
+"""What can stand behind `!agent`."""
 
 _BLANKS = re.compile(r"[ \t]*")
 _AGENT_WORD = re.compile(
     r"(?:(?:list|help)?|(?:settings|history|rollback)(?:[^\S\n][^\n]*)?)[^\S\n]*(?=\n|\Z)", re.IGNORECASE
 )
 _BIND_WORD = re.compile(r"persona([1-9])", re.IGNORECASE)
-_WORD_ENDS = r"(?:[:,](?=\s|\Z)|(?=\s|\Z))"
-_KEY_WORD = re.compile(rf"[ \t]*(?P<mark>[^\w\s]{{0,3}})(?P<key>[\w-]{{1,64}}+){_WORD_ENDS}[ \t]*")
-_MODE_WORD = re.compile(rf"(?P<mode>collab|debate){_WORD_ENDS}[ \t]*", re.IGNORECASE)
+_MARKDOWN_MARKS = frozenset("-+*#>")
+"""With white space behind them, these begin a list, a heading or a quotation, and no command."""
+_KEY_WORD = re.compile(rf"[ \t]*(?P<mark>[^\w\s]{{0,3}})(?P<key>[\w-]{{1,64}}+){WORD_ENDS}[ \t]*")
+_MODE_WORD = re.compile(rf"(?P<mode>collab|debate){WORD_ENDS}[ \t]*", re.IGNORECASE)
 _OWN_WORDS = frozenset({"agent", "multi", *RESET_WORDS, *(f"persona{number}" for number in range(1, 10))})
 
 
@@ -48,8 +51,12 @@ class Grammar:
 
     Args:
         keys: the persona keys that may be called.
-        prefix: what a command begins with; `!` unless the valve says otherwise.
+        prefix: what a command begins with; `!` unless the valve or the user says otherwise.
         case_sensitive: whether `!Coder` differs from `!coder`.
+        usual: the grammar with the admin's prefix, where the user has another. `!agent` counts by it too, so
+            that nobody is locked out, and so do the commands of earlier messages.
+        open: the keys that the user may call, as far as that was found out; None: all. The others are never
+            suggested.
 
     One is made for each turn, so it also remembers what was read with it: a turn reads its transcript several
     times.
@@ -58,7 +65,19 @@ class Grammar:
     keys: Set[str]
     prefix: str = "!"
     case_sensitive: bool = False
+    usual: Grammar | None = None
+    open: Set[str] | None = None
     _read: dict[str, Parsed] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Without one of these a message holds no commands."""
+        return marks_of(self.prefix) + (self.usual.marks if self.usual else ())
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The keys that may be suggested."""
+        return frozenset(self.keys if self.open is None else self.open)
 
     def lookup(self, word: str) -> str | None:
         """The persona key that the word names, or None."""
@@ -78,8 +97,19 @@ class Grammar:
         """What `parse` says of the text, which is parsed once."""
         parsed = self._read.get(text)
         if parsed is None:
-            parsed = self._read[text] = parse(text, self)
+            parsed = parse(text, self)
+            if self.usual is not None and not parsed.commands and self.usual.read(text).console is not None:
+                parsed = self.usual.read(text)
+            self._read[text] = parsed
         return parsed
+
+    def recall(self, text: str) -> Parsed:
+        """What an earlier message said, which may have been typed before the user chose a prefix."""
+        parsed = self.read(text)
+        if self.usual is None or parsed.commands:
+            return parsed
+        usual = self.usual.read(text)
+        return usual if usual.commands else parsed
 
     def folded(self, word: str) -> str:
         return word if self.case_sensitive else word.lower()
@@ -95,12 +125,23 @@ class Command:
             `rollback` the rest of the line.
         text: what follows.
         slot: of `bind`, the number of the model, from 1.
+        unsent: of `Parsed.console`, the words of the message that nobody is to answer.
     """
 
     kind: Kind
     key: str | None = None
     text: str = ""
     slot: int = 0
+    unsent: str = ""
+
+
+class Slip(NamedTuple):
+    """What looks like a command and is none: a word behind the prefix, and the rest of its line."""
+
+    word: str
+    rest: str = ""
+    where: Literal["start", "apart", "later"] = "start"
+    """At the very start; there, but with a blank behind the prefix; further down in a sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +151,36 @@ class Parsed:
     Attributes:
         text: the message without its commands; escapes resolved.
         commands: in order of appearance.
-        unknown: a word that looks like a command, stands at the very start and names nothing we know.
+        slips: what looks like a command and is none, at the very start or in a sequence.
         begins: whether the message itself begins with a command.
         head: the text before the first command.
     """
 
     text: str
     commands: tuple[Command, ...] = ()
-    unknown: str | None = None
+    slips: tuple[Slip, ...] = ()
     begins: bool = False
     head: str = ""
+
+    @property
+    def unknown(self) -> str | None:
+        """A word that looks like a command, stands at the very start and names nothing we know."""
+        first = self.slips[0] if self.slips else None
+        return first.word if first and first.where == "start" else None
 
     @property
     def console(self) -> Command | None:
         """The command that is answered by us alone, if the first one is such and nobody else is to speak."""
         first = self.commands[0] if self.commands and not self.several else None
-        return first if first and first.kind in CONSOLE_KINDS else None
+        if first is None or first.kind not in CONSOLE_KINDS:
+            return None
+        return replace(first, unsent=self.text) if self.text else first
+
+    def is_ours(self, *, attached: bool) -> bool:
+        """Whether we alone answer the message; `attached`: something beside text came with it."""
+        if self.console is not None:
+            return True
+        return bool(self.commands) and not self.text and not attached
 
     @property
     def resets(self) -> bool:
@@ -153,36 +208,14 @@ class _Hit(NamedTuple):
     slot: int = 0
 
 
-class _Tokens(NamedTuple):
-    """What finds the words behind a prefix: at the start of the text, of a line, and behind any white space.
-
-    `\n` in front instead of `^` lets the search jump from line to line.
-    """
-
-    first: re.Pattern[str]
-    of_line: re.Pattern[str]
-    anywhere: re.Pattern[str]
-
-
-@lru_cache(maxsize=32)
-def _tokens(prefix: str) -> _Tokens:
-    word = rf"(?P<escape>\\?){re.escape(prefix)}(?P<word>[^\W\d_][\w-]{{0,63}}+){_WORD_ENDS}"
-    return _Tokens(*(re.compile(before + word) for before in (r"\s*+", r"\n {0,3}", r"\s")))
-
-
 def may_hold_commands(text: str, grammar: Grammar) -> bool:
-    """Whether a word behind the prefix begins the text or a line: without one, no command counts."""
-    if grammar.prefix not in text:
-        return False
-    first, of_line, _ = _tokens(grammar.prefix)
+    """Whether a word behind the prefix begins the text or a line; without one no command counts."""
+    if grammar.usual is not None and may_hold_commands(text, grammar.usual):
+        return True
+    first, of_line, _, apart = tokens_of(grammar.prefix)
     end = min(len(text), SCAN_LIMIT)
-    return (first.match(text, 0, end) or of_line.search(text, 0, end)) is not None
-
-
-def _begins_line(text: str, at: int) -> bool:
-    before = text[max(0, at - 4) : at]
-    spaces = len(before) - len(before.rstrip(" "))
-    return spaces == at or (spaces < 4 and before[: len(before) - spaces].endswith("\n"))
+    found = first.match(text, 0, end) or of_line.search(text, 0, end) or apart.match(text, 0, end)
+    return found is not None
 
 
 def parse(text: str, grammar: Grammar) -> Parsed:
@@ -193,47 +226,89 @@ def parse(text: str, grammar: Grammar) -> Parsed:
     >>> parse("color: red !important", Grammar({"important"})).commands
     ()
     """
-    if grammar.prefix not in text:
+    if not mentions(text, grammar.prefix):
         return Parsed(text)
-    tokens, code = _tokens(grammar.prefix), Code(text[:SCAN_LIMIT])
-    limit = min(len(text), SCAN_LIMIT)
-    found: list[_Hit] = []
-    escapes: list[int] = []
-    unknown: str | None = None
-    at = 0
-    first = tokens.first.match(text, 0, limit)
-    if first is not None and _begins_line(text, first.start("escape")) and not _is_cut(first, text):
-        if not code.holds(first.start("escape")):
-            hit = _meaning(text, first, grammar)
-            if hit is None:
-                unknown = None if first["escape"] else first["word"]
-            elif first["escape"]:
-                escapes.append(hit.start)
+    scan = _Scan(text, grammar)
+    at = scan.start()
+    begins = bool(scan.found)
+    scan.go_on(at)
+    if not scan.found and not scan.escapes:
+        return Parsed(text, slips=tuple(scan.slips))
+    return _assemble(text, scan.found, scan.escapes, tuple(scan.slips), begins)
+
+
+class _Scan:
+    """One way through a text: what was found so far."""
+
+    def __init__(self, text: str, grammar: Grammar) -> None:
+        self.text = text
+        self.grammar = grammar
+        self.limit = min(len(text), SCAN_LIMIT)
+        self.code = Code(text[:SCAN_LIMIT])
+        self.tokens = tokens_of(grammar.prefix)
+        self.found: list[_Hit] = []
+        self.escapes: list[int] = []
+        self.slips: list[Slip] = []
+
+    def start(self) -> int:
+        """Reads the very start of the text; returns where to go on."""
+        text = self.text
+        first = self.tokens.first.match(text, 0, self.limit)
+        if first is None:
+            self._start_apart()
+            return 0
+        start = first.start("escape")
+        if not begins_line(text, start) or self._is_cut(first):
+            return 0
+        if not self.code.holds(start):
+            self._take(first, "start")
+        return first.end()
+
+    def _start_apart(self) -> None:
+        apart = self.tokens.apart.match(self.text, 0, self.limit)
+        if apart is None or apart["escape"] or self.grammar.prefix in _MARKDOWN_MARKS:
+            return
+        if begins_line(self.text, apart.end("escape")) and self.grammar.lookup(apart["word"]):
+            self.slips.append(Slip(apart["word"], where="apart"))
+
+    def go_on(self, at: int) -> None:
+        """Reads the rest: all words if the text begins with a command, else those that begin a line."""
+        begins = bool(self.found)
+        known, strangers = len(self.found) + len(self.escapes), 0
+        for match in (self.tokens.anywhere if begins else self.tokens.of_line).finditer(
+            self.text, at, self.limit
+        ):
+            start = match.start("escape")
+            if self.found and start < self.found[-1].end:
+                continue  # inside what a command took
+            if self.grammar.knows(match["word"]):
+                known += 1
+                if known > COMMAND_LIMIT or self._is_cut(match):
+                    break
             else:
-                found.append(hit)
-        at = first.end()
-    begins = bool(found)
-    known = len(found) + len(escapes)
-    for match in (tokens.anywhere if begins else tokens.of_line).finditer(text, at, limit):
-        start = match.start("escape")
-        if (found and start < found[-1].end) or not grammar.knows(match["word"]):
-            continue  # inside what a command took, or any word
-        known += 1
-        if known > COMMAND_LIMIT or _is_cut(match, text):
-            break
-        hit = None if code.holds(start) else _meaning(text, match, grammar)
+                strangers += 1
+                if not begins or strangers > STRANGERS:
+                    continue
+            if not self.code.holds(start):
+                self._take(match, "later" if begins else None)
+
+    def _take(self, match: re.Match[str], where: Literal["start", "later"] | None) -> None:
+        """Notes what the word is; `where`: what is none is a slip there."""
+        hit = _meaning(self.text, match, self.grammar)
         if hit is not None and match["escape"]:
-            escapes.append(start)
+            self.escapes.append(hit.start)
         elif hit is not None:
-            found.append(hit)
-    if not found and not escapes:
-        return Parsed(text, unknown=unknown)
-    return _assemble(text, found, escapes, unknown, begins)
+            self.found.append(hit)
+        elif where is not None and not match["escape"]:
+            self.slips.append(Slip(match["word"], _rest_of_line(self.text, match.end()), where))
+
+    def _is_cut(self, match: re.Match[str]) -> bool:
+        """Whether the scan's limit may have cut the word."""
+        return match.end() == SCAN_LIMIT < len(self.text)
 
 
-def _is_cut(match: re.Match[str], text: str) -> bool:
-    """Whether the scan's limit may have cut the word."""
-    return match.end() == SCAN_LIMIT < len(text)
+def _rest_of_line(text: str, at: int) -> str:
+    return text[at : at + 100].partition("\n")[0].strip()
 
 
 def _skip_blanks(text: str, at: int) -> int:
@@ -255,7 +330,7 @@ def _meaning(text: str, match: re.Match[str], grammar: Grammar) -> _Hit | None:
         return _Hit("multi", mode["mode"].lower() if mode else "turns", start, mode.end() if mode else end)
     if number := _BIND_WORD.fullmatch(word):
         bound = _KEY_WORD.match(text, end)
-        known = bound is not None and bound["mark"] in ("", grammar.prefix)
+        known = bound is not None and bound["mark"] in ("", *marks_of(grammar.prefix))
         key = grammar.lookup(bound["key"]) if bound and known else None
         return _Hit("bind", key, start, bound.end(), int(number[1])) if bound and key else None
     return None
@@ -276,7 +351,7 @@ def _assemble(
     text: str,
     found: list[_Hit],
     escapes: list[int],
-    unknown: str | None,
+    slips: tuple[Slip, ...],
     begins: bool,
 ) -> Parsed:
     def piece(start: int, end: int) -> str:
@@ -289,12 +364,12 @@ def _assemble(
 
     starts = [hit.start for hit in found] + [len(text)]
     head = piece(0, starts[0])
-    head = "" if head.isspace() else head
+    head = "" if begins or head.isspace() else head
     bodies = [piece(hit.end, end) for hit, end in zip(found, starts[1:], strict=True)]
     commands = tuple(
         Command(hit.kind, hit.key, _trim(body), hit.slot) for hit, body in zip(found, bodies, strict=True)
     )
-    return Parsed(_trim("".join([head, *bodies])), commands, unknown, begins, _trim(head))
+    return Parsed(_trim("".join([head, *bodies])), commands, slips, begins, _trim(head))
 
 
 def _trim(text: str) -> str:
@@ -302,18 +377,6 @@ def _trim(text: str) -> str:
     rest = text.lstrip()
     lead = text[: len(text) - len(rest)]
     return (lead.rpartition("\n")[2] if "\n" in lead else "") + rest.rstrip()
-
-
-def suggest(word: str, grammar: Grammar) -> str | None:
-    """The known key that an unknown word was probably meant to be, or None."""
-    return _closest(word.lower(), frozenset(grammar.keys))
-
-
-@lru_cache(maxsize=1024)  # a chat brings the same typing error again with every turn
-def _closest(word: str, keys: frozenset[str]) -> str | None:
-    known = [*keys, "agent", "multi", *RESET_WORDS]
-    close = difflib.get_close_matches(word, known, n=1, cutoff=SUGGESTION_CUTOFF)
-    return close[0] if close else None
 
 
 def message_text(message: dict[str, Any]) -> str:
@@ -331,9 +394,9 @@ def message_text(message: dict[str, Any]) -> str:
 
 
 def last_text(messages: list[dict[str, Any]]) -> str:
-    """What the user wrote last."""
+    """What the user wrote last, without the files that Open WebUI names in front of it."""
     last = next((message for message in reversed(messages) if message.get("role") == "user"), None)
-    return message_text(last) if last else ""
+    return split_files(message_text(last))[1] if last else ""
 
 
 def with_text(message: dict[str, Any], text: str) -> dict[str, Any]:

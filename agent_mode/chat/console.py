@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agent_mode.chat.commands import Grammar, Parsed, suggest
+from agent_mode.chat.commands import Command, Grammar, Parsed
+from agent_mode.chat.markdown import escaped
 from agent_mode.chat.roster import Roster
 from agent_mode.counting import counted
 from agent_mode.store.personas import Persona
+
+UNSENT = (
+    "\n\nThe other words of your message were not sent to the model; send them again without the command."
+)
+"""What we say where words stood beside a command that we answer alone."""
 
 CATEGORY_ORDER = ("software", "data", "science", "business", "writing", "teaching", "creative", "everyday")
 
@@ -27,22 +33,24 @@ def answer(
     """
     if said.console is not None:
         if said.console.kind == "list":
-            return list_text(roster.by_key.values(), grammar.prefix)
-        return help_text(grammar.prefix)
-    if said.unknown is not None:
-        if grammar.folded(said.unknown) == "agent":
-            return help_text(grammar.prefix)
-        meant = suggest(said.unknown, grammar)
-        return did_you_mean(said.unknown, meant, grammar.prefix) if meant else None
+            words = list_text(roster.by_key.values(), grammar.prefix)
+        else:
+            words = help_text(grammar.prefix)
+        return with_unsent(words, said.console)
     if said.text or attached or said.several:
         return None
     if assigned := [command for command in said.commands if command.kind == "bind"]:
         names = ", ".join(
-            f"{command.slot} is **{cell(persona.display_name)}**"
+            f"{command.slot} is **{escaped(persona.display_name)}**"
             for command in assigned
             if (persona := roster.get(command.key or ""))
         )
-        return f"Assigned: {names}. Ask in your next message, or start a talk: `{grammar.prefix}multi …`"
+        # How many models the chat has is not known here.
+        beyond = " Where the chat has fewer models, the others speak in a talk only."
+        return (
+            f"Assigned: {names}. Ask in your next message, or start a talk: `{grammar.prefix}multi …`."
+            f"{beyond if any(command.slot > 1 for command in assigned) else ''}"
+        )
     if said.switch is not None:
         if said.switch.kind == "reset" or speaker is None:
             return back_to(back)
@@ -63,6 +71,9 @@ def help_text(prefix: str) -> str:
 | `{prefix}multi debate <topic>` | the assigned personas talk (also `collab`, or neither) |
 | `{prefix}reset` | back to the model that you picked |
 | `{prefix}agent list` | everyone you can call |
+| `{prefix}agent settings` | your own settings |
+| `{prefix}agent history coder` | the versions of a persona; for admins |
+| `{prefix}agent rollback coder 1.0.2` | back to a version; for admins |
 | `{prefix}agent` | this help |
 
 A command counts at the start of a message or line. `\\{prefix}coder` is plain text."""
@@ -77,10 +88,10 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
     parts = []
     for category in sorted(groups, key=lambda name: (order.get(name, len(order)), name)):
         rows = [
-            f"| `{prefix}{persona.key}` | {cell(persona.display_name)} | {cell(persona.description)} |"
+            f"| `{prefix}{persona.key}` | {escaped(persona.display_name)} | {escaped(persona.description)} |"
             for persona in sorted(groups[category], key=lambda persona: persona.name.lower())
         ]
-        head = f"### {cell(category.capitalize())}\n\n| Type | Persona | What for |\n| --- | --- | --- |"
+        head = f"### {escaped(category.capitalize())}\n\n| Type | Persona | What for |\n| --- | --- | --- |"
         parts.append("\n".join([head, *rows]))
     if not parts:
         return (
@@ -92,34 +103,24 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
 
 def folded(table: str, count: int) -> str:
     """The table below the browser, for where the browser is not shown."""
+    unsent = UNSENT if table.endswith(UNSENT) else ""  # must be seen, so it stands outside
+    table = table.removesuffix(UNSENT)
     return (
         f"Pick one of {counted(count, 'persona')} above.\n\n"
-        f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>"
+        f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>{unsent}"
     )
 
 
 def confirmation(persona: Persona) -> str:
     """The answer to a lone `!coder`."""
-    return f"**{cell(persona.display_name)}** answers from now on. {cell(persona.description)}"
+    return f"**{escaped(persona.display_name)}** answers from now on. {escaped(persona.description)}"
 
 
 def back_to(name: str) -> str:
     """The answer to a lone `!reset`."""
-    return f"Back to **{cell(name)}**."
+    return f"Back to **{escaped(name)}**."
 
 
-def did_you_mean(word: str, key: str, prefix: str) -> str:
-    """The answer to `!codr`."""
-    return (
-        f"I don't know `{prefix}{word}` — did you mean `{prefix}{key}`? "
-        f"Nothing was sent to the model. `{prefix}agent list` shows everyone; "
-        f"write `\\{prefix}{word}` if you meant the word itself."
-    )
-
-
-def cell(text: str) -> str:
-    """Text of a persona inside Markdown: one line, no table border, no markup of its own."""
-    one_line = " ".join(text.split())
-    for char in "\\`*_[]<>|":
-        one_line = one_line.replace(char, "\\" + char)
-    return one_line
+def with_unsent(words: str, command: Command) -> str:
+    """Our answer; where the message said more than the command, it tells that nobody read that."""
+    return words + UNSENT if command.unsent else words

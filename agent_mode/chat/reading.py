@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent_mode.chat.access import allowed_bindings, forbidden, refusal
+from agent_mode.chat import slips
+from agent_mode.chat.access import allowed_bindings, forbidden, open_to, refusal
 from agent_mode.chat.columns import Own, own_history
 from agent_mode.chat.commands import Grammar, Parsed
 from agent_mode.chat.notes import keep_persona
@@ -89,10 +90,13 @@ async def read(
     roster = runtime.rosters.offered(context.offered if context.via else valves.models)
     theirs = await runtime.users.get(user.id)
     prefix = context.prefix or theirs.prefix or valves.keyword_prefix
-    grammar = Grammar(roster.keys, prefix, valves.case_sensitive)
+    usual = Grammar(roster.keys, valves.keyword_prefix, valves.case_sensitive)
+    grammar = usual if prefix == usual.prefix else replace(usual, prefix=prefix, usual=usual)
     said = grammar.read(request.text)
     own = await own_history(runtime, context, user.owner, asked, request.messages)
     refused = await refusal(runtime, user, said, roster, asked)
+    if refused is None and said.slips:
+        refused = await _slip(runtime, user, said, roster, grammar)
     if refused is None and gate is not None:
         refused = await gate(user, said)
     bound = await allowed_bindings(runtime, user, own.messages, grammar)
@@ -113,6 +117,15 @@ async def read(
         _tell(request, said, detection, own, refused, took)
     messages = without_refusals(own.messages)
     return Reading(roster, grammar, said, messages, theirs, bound, detection, refused, took)
+
+
+async def _slip(runtime: Runtime, user: User, said: Parsed, roster: Roster, grammar: Grammar) -> str | None:
+    """What we say to a typing error: nothing is suggested that is not open to the user."""
+    words = slips.answer(said, grammar)
+    if words is None or user.admin:
+        return words
+    theirs = await open_to(runtime, user, roster)
+    return slips.answer(said, replace(grammar, open=theirs.by_key.keys()))
 
 
 async def recall(runtime: Runtime, context: TurnContext, owner: str, asked: str, own: Own) -> Memory:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agent_mode.chat.commands import Grammar, Parsed, has_attachment, message_text
+from agent_mode.chat.commands import Grammar, Parsed, has_attachment, last_text
 from agent_mode.chat.transcript import commands_in, strip_commands
 from agent_mode.prompts import reset
 from agent_mode.prompts.reset import Identity, SwitchPlan
@@ -94,7 +94,7 @@ def detect_agent_switch(
     memory = memory or Memory()
     if said is None:
         users = [message for message in messages if message.get("role") == "user"]
-        said = grammar.read(message_text(users[-1])) if users else Parsed("")
+        said = grammar.read(last_text(users)) if users else Parsed("")
     answered = any(message.get("role") == "assistant" for message in _before_last_user(messages))
     by_record = branch_known and not (memory.parent is None and never_answered(messages))
     if by_record:
@@ -130,7 +130,7 @@ def bindings(messages: Sequence[dict[str, Any]], grammar: Grammar) -> dict[int, 
     Read from the transcript, so it is right on every branch. A later `!writer` or `!reset` ends it.
     """
     bound: dict[int, str] = {}
-    for parsed in commands_in(messages, grammar).values():
+    for parsed in commands_in(messages, grammar, last=_last_user(messages)).values():
         for command in parsed.commands:
             if command.kind == "bind" and command.key:
                 bound[command.slot] = command.key
@@ -195,7 +195,7 @@ def _by_transcript(
         parsed = said.get(index, _NO_COMMAND)
         sticky = _obey(parsed, sticky, requested)
         # A lone command was answered by us, in nobody's voice.
-        if heard and (parsed.text or not parsed.commands or has_attachment(before[index])):
+        if heard and not parsed.is_ours(attached=has_attachment(before[index])):
             voice = sticky
     return sticky, voice, "history_detected", since
 
@@ -217,8 +217,15 @@ def _answered(messages: Sequence[dict[str, Any]]) -> list[tuple[int, bool]]:
 
 
 def _before_last_user(messages: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    theirs = (i for i, m in enumerate(messages) if m.get("role") == "user" and not is_images_note(m))
-    return messages[: max(theirs, default=0)]
+    return messages[: _last_user(messages)]
+
+
+def _last_user(messages: Sequence[dict[str, Any]]) -> int:
+    """Index of the last message of the user; 0 without any."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].get("role") == "user" and not is_images_note(messages[index]):
+            return index
+    return 0
 
 
 def plan_turn(

@@ -10,7 +10,7 @@ from agent_mode.agents import selector
 from agent_mode.agents.engine import Event
 from agent_mode.chat import columns, hotswap
 from agent_mode.chat.catalogues import Catalogues
-from agent_mode.chat.commands import message_text
+from agent_mode.chat.commands import last_text
 from agent_mode.chat.conversation import AUTO_KEY, AUTO_NAME, respond
 from agent_mode.chat.runtime import Runtime, seed
 from agent_mode.chat.turn import CONTEXT_KEY, Turn, User, context_of, pack
@@ -63,7 +63,7 @@ class OwnPipeline(NativePipeline):
                 (m for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), None
             )
         # The words must survive what Open WebUI may put around them (a knowledge template).
-        said = message_text(last) if last and isinstance(last.get("content"), str) else None
+        said = last_text([last]) if last and isinstance(last.get("content"), str) else None
         body[CONTEXT_KEY] = pack(context_of(body, said), upstream.api_key(), User.of(user))
         return body
 
@@ -235,7 +235,7 @@ class HotswapFilter(OwnPipeline):
         }
 
     def answer(self, turn: Turn, model: str, facts: Facts) -> AsyncGenerator[Event, None]:
-        raise RequestError("A filter is no model.", hint="Pick another model.", field="model")
+        raise RequestError("This is a filter, not a model.", hint="Pick another model.", field="model")
 
 
 def _pipeline(model: str | None) -> Any:

@@ -19,7 +19,7 @@ from agent_mode.errors import DefinitionError, StoreError
 from agent_mode.store.agent_forms import AgentForm
 from agent_mode.store.session_records import storable
 from agent_mode.store.tables import agent_version as table
-from agent_mode.store.versions import Note, ahead, label_of, named, one_line
+from agent_mode.store.versions import Note, ahead, label_of, named, one_line, there_are
 
 DELETED = ""
 """In place of the hash of a version: its content is what was deleted."""
@@ -113,7 +113,7 @@ async def find(connection: AsyncConnection, agent_id: str, number: int) -> Agent
         f"There is no version {named(number)} of {one_line(agent_id, 64)!r}.",
         code="unknown_version",
         status=404,
-        hint=f"There are {oldest} to {newest}." if newest else "It has no versions.",
+        hint=there_are(oldest, newest) if newest else "It has no versions.",
     )
 
 

@@ -224,8 +224,13 @@ async def find(connection: AsyncConnection, key: str, label: str) -> Version:
         f"There is no version {shown} of {one_line(key, 40)!r}.",
         code="unknown_version",
         status=404,
-        hint=f"There are {label_of(oldest)} to {label_of(newest)}." if newest else "It has no versions.",
+        hint=there_are(label_of(oldest), label_of(newest)) if newest else "It has no versions.",
     )
+
+
+def there_are(oldest: object, newest: object) -> str:
+    """Which versions there are, for the hint of an error."""
+    return f"There is only {newest}." if oldest == newest else f"There are {oldest} to {newest}."
 
 
 async def expect(connection: AsyncConnection, key: str, known: Persona | None, expected: int) -> None:

@@ -993,6 +993,21 @@ def test_a_persona_that_openwebui_keeps_from_the_user_is_out_of_reach(
     check(followed, "writer")
 
 
+@pytest.mark.parametrize("console", [True, False])
+def test_it_is_not_suggested_either(access: Access, console: bool) -> None:
+    access.webui.grant("personas.writer", ("user", "*"))
+    if console:
+        access.webui.grant(CONSOLE, ("user", "*"))
+
+    def said(text: str) -> str:
+        answer = access.client.chat().ask(text, "gpt-4o")
+        return answer.text if console else text_of(answer.sent["messages"])
+
+    assert "did you mean `!writer`?" in said("!writr x")
+    assert "did you mean" not in said("!codr x")
+    assert "did you mean" not in said("! coder x")
+
+
 def test_it_is_out_of_reach_from_our_own_models_too(
     asking: tuple[FakeOpenWebUI, Server], access: Access, provider: Provider
 ) -> None:
@@ -1146,18 +1161,111 @@ def test_it_is_out_of_reach_by_what_a_transcript_says(access: Access, provider: 
 def test_each_user_may_have_another_prefix(server: Server, admin: AnyModel) -> None:
     other = AnyModel(server, user("admin"))
 
-    answer = admin.chat().ask("!agent settings prefix /", "gpt-4o").good()
-    assert "| prefix | `/` |" in answer.text
+    answer = admin.chat().ask("!agent settings prefix ;", "gpt-4o").good()
+    assert "| prefix | `;` |" in answer.text
 
-    check(admin.chat().ask("/coder Write a loop", "gpt-4o"), "coder")
+    check(admin.chat().ask(";coder Write a loop", "gpt-4o"), "coder")
     admin.chat().ask("!coder Write a loop", "gpt-4o")
     assert admin.untouched
-    assert "| `/coder` |" in admin.chat().ask("/agent list", "gpt-4o").good().text
+    assert "| `;coder` |" in admin.chat().ask(";agent list", "gpt-4o").good().text
+    assert "| `;coder` |" in admin.chat().ask("!agent list", "gpt-4o").good().text
     check(other.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
-    other.chat().ask("/coder Write a loop", "gpt-4o")
+    other.chat().ask(";coder Write a loop", "gpt-4o")
     assert other.untouched
-    assert "Done." in admin.chat().ask("/agent settings reset", "gpt-4o").good().text
+    reset = admin.chat().ask(";agent settings reset", "gpt-4o").good().text
+    assert reset.startswith("Done.")
+    assert "`!agent settings persistence on`" in reset
     check(admin.chat().ask("!coder Write a loop", "gpt-4o"), "coder")
+
+
+def test_turns_before_a_change_of_the_prefix_stay_clean(admin: AnyModel) -> None:
+    chat = admin.chat()
+    chat.ask("!teacher Explain it", "gpt-4o")
+    chat.ask("!agent list")
+    chat.ask("!agent settings prefix ;").good()
+
+    answer = chat.ask("And now?")
+    check(answer, "teacher")
+    assert not re.search(r"![a-z]|Done\.|\| Setting", text_of(answer.sent["messages"]))
+    assert "Done." in admin.chat().ask("!agent settings reset", "gpt-4o").good().text
+
+
+# Files that Open WebUI names in front of the words
+
+
+FILES = '<attached_files>\n<file type="file" url="f1" name="notes.txt"/>\n</attached_files>\n\n'
+
+
+def test_files_are_no_part_of_the_command(admin: AnyModel, provider: Provider) -> None:
+    for text, words in ANSWERED.items():
+        answer = admin.chat().ask(FILES + text, "gpt-4o").good()
+        assert words in answer.text
+    assert provider.chats == []
+
+
+def test_the_model_sees_the_files(admin: AnyModel) -> None:
+    chat = admin.chat()
+    answer = chat.ask(FILES + "!coder Write a loop", "gpt-4o")
+    check(answer, "coder")
+    assert answer.sent["messages"][-1]["content"].endswith(FILES + "Write a loop")
+
+    assert "answers from now on" in chat.ask(FILES.replace("f1", "f2") + "!teacher").text
+    said = chat.ask("What is in it?").sent["messages"]
+    assert said[-1]["content"].endswith(FILES.replace("f1", "f2") + "What is in it?")
+    assert "answers from now on" not in text_of(said)
+
+
+def test_a_sequence_about_a_file(admin: AnyModel, provider: Provider) -> None:
+    answer = admin.chat().ask(FILES + "!teacher Explain it !writer a poem", "gpt-4o").good()
+
+    assert "Writer" in answer.text
+    assert len(provider.chats) == 2
+    for recorded, words in zip(provider.chats, ("Explain it", "a poem"), strict=True):
+        last = recorded.body["messages"][-1]["content"]
+        assert words in last
+        assert last.count(FILES.strip()) == 1
+        assert "!" not in last
+
+
+# Slips
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("! coder x", "did you mean `!coder`?"),
+        ("!coder Write !wrter a poem", "did you mean `!writer`?"),
+        ("!coder Write !wrter a poem !teacher explain", "did you mean `!writer`?"),
+        ("!persona1 codr x", "did you mean `!persona1 coder`?"),
+        ("!persona12 coder x", "a number from 1 to 9"),
+        ("!agent lst", "did you mean `!agent list`?"),
+    ],
+)
+def test_a_slip_is_answered_and_not_sent(admin: AnyModel, provider: Provider, text: str, words: str) -> None:
+    chat = admin.chat()
+    chat.ask("!teacher Explain it", "gpt-4o")
+
+    assert words in chat.ask(text).good().text
+    answer = chat.ask("And now?")
+
+    assert provider.chats == []
+    check(answer, "teacher")
+    assert "did you mean" not in text_of(answer.sent["messages"])
+
+
+@pytest.mark.parametrize("text", ["!coder! Write", "！coder Write", "\ufeff!coder: Write", "!coder，Write"])
+def test_the_very_start_is_forgiving(admin: AnyModel, text: str) -> None:
+    answer = admin.chat().ask(text, "gpt-4o")
+    check(answer, "coder")
+    assert answer.sent["messages"][-1]["content"].endswith("Write")
+
+
+def test_words_beside_a_command_of_ours_are_told_to_be_unsent(admin: AnyModel, provider: Provider) -> None:
+    chat = admin.chat()
+    for text in ("!agent list\nhow do I reverse a list?", "how do I x?\n!agent settings"):
+        assert "were not sent to the model" in chat.ask(text, "gpt-4o").good().text
+    assert provider.chats == []
+    assert [m["content"] for m in chat.ask("So?").sent["messages"]] == ["So?"]
 
 
 @pytest.mark.parametrize("role", ["admin", "user"])

@@ -124,6 +124,25 @@ def test_lone_commands(webui: OpenWebUI, provider: Provider) -> None:
     assert provider.chats == []
 
 
+FILES = '<attached_files>\n<file type="file" url="f1" name="notes.txt"/>\n</attached_files>\n\n'
+
+
+def test_files_in_front_of_a_command(webui: OpenWebUI, provider: Provider) -> None:
+    chat = webui.chat()
+
+    assert chat.ask(f"{FILES}!writer", CODER).good().text.startswith("**📝 Writer** answers from now on.")
+    assert "did you mean `!coder`?" in chat.ask(f"{FILES}!codr x").good().text
+    assert provider.chats == []
+    chat.ask(f"{FILES}!teacher Explain it").good()
+    assert personas(provider) == ["teacher"]
+    assert provider.last().body["messages"][-1]["content"].endswith(f"{FILES}Explain it")
+    provider.clear()
+    chat.ask(f"{FILES}!coder Fix it !writer a poem").good()
+    assert len(provider.chats) == 2
+    for recorded in provider.chats:
+        assert FILES.strip() in str(recorded.body["messages"][-1]["content"]).replace("\\n", "\n")
+
+
 def test_a_typing_error_gets_a_suggestion(webui: OpenWebUI, provider: Provider) -> None:
     chat = webui.chat()
 
@@ -149,7 +168,7 @@ TEXTS = (
     "#!/bin/sh\n[ ! -f x ] && echo !$ !! !1",
     "!!writer",
     "!",
-    "! writer",
+    "! zzzzz",
     "wow!writer",
     "!writer's block",
     "¡writer",

@@ -18,11 +18,12 @@ from agent_mode.chat.commands import (
     Grammar,
     comes_with_attachment,
     has_attachment,
+    last_text,
     message_text,
     parse,
-    suggest,
     with_text,
 )
+from agent_mode.chat.slips import did_you_mean, suggest
 from agent_mode.chat.switching import bindings, detect_agent_switch
 from agent_mode.chat.transcript import MESSAGE_COSTS, TRANSCRIPT_LIMIT, strip_commands
 
@@ -124,6 +125,49 @@ def test_what_assigns_nobody(text: str) -> None:
     assert parse(text, GRAMMAR).commands == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("!coder!", persona("coder")),
+        ("!coder!!! fix it", persona("coder", "fix it")),
+        ("!Coder? fix it", persona("coder", "fix it")),
+        ("!coder; fix it", persona("coder", "fix it")),
+        ("!coder. fix it", persona("coder", "fix it")),
+        ("!coder... fix it", persona("coder", "fix it")),
+        ("!coder，fix it", persona("coder", "fix it")),
+        ("!coder：fix it", persona("coder", "fix it")),
+        ("!coder。", persona("coder")),
+        ("！coder fix it", persona("coder", "fix it")),
+        ("！coder：fix it", persona("coder", "fix it")),
+        ("\u200b!coder fix it", persona("coder", "fix it")),
+        ("\ufeff!coder", persona("coder")),
+        (" \u200b\n\u200b !coder fix it", persona("coder", "fix it")),
+        ("!reset! and now?", Command("reset", None, "and now?")),
+        ("!agent! list", Command("list")),
+        ("!persona1! writer", Command("bind", "writer", "", 1)),
+        ("！persona1 ！writer", Command("bind", "writer", "", 1)),
+    ],
+)
+def test_the_very_start_is_forgiving(text: str, command: Command) -> None:
+    parsed = parse(text, GRAMMAR)
+    assert parsed.commands == (command,)
+    assert parsed.text == command.text
+
+
+def test_what_is_forgiven_can_be_escaped_too() -> None:
+    assert parse("\\!coder! hi", GRAMMAR).text == "!coder! hi"
+    assert parse("\\！coder hi", GRAMMAR).text == "！coder hi"
+
+
+def test_an_asian_exclamation_mark_is_that_of_another_prefix_no_more() -> None:
+    assert parse("！coder hi", Grammar(KEYS, "#")).commands == ()
+
+
+def test_a_key_may_begin_with_a_digit() -> None:
+    assert parse("!2fast hi", Grammar({"2fast"})).commands == (persona("2fast", "hi"),)
+    assert parse("!2fast !3d hi", Grammar({"2fast", "3d"})).text == "hi"
+
+
 def test_several_assignments() -> None:
     parsed = parse("!persona1 teacher !persona2 coder explain it", GRAMMAR)
     assert [(c.kind, c.slot, c.key) for c in parsed.commands] == [
@@ -172,8 +216,10 @@ def test_whether_several_speak(text: str, several: bool) -> None:
         "!!coder x",
         "x!coder",
         "!coder's",
-        "!coder!",
+        "hello !coder!",
+        "hello\n!coder!",
         "!coder.py is a file",
+        "!coder!x",
         "!coders are people",
         "!1coder",
         "see https://example.org/!coder and http://x.y/?q=!writer",
@@ -208,6 +254,23 @@ def test_commands_around_code() -> None:
     assert parsed.text == "what does `!writer` do?\n```\n!teacher\n```\nexplain"
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("!coder fix this: ```\n!default\n```", ["coder"]),
+        ("!coder ```\n!writer a\n```", ["coder"]),
+        ("!coder ```py\n!writer a\n``` then\n!teacher b", ["coder", "teacher"]),
+        ("!coder the `a` of: ````\n!writer ``` a\n```` !teacher b", ["coder", "teacher"]),
+        ("!coder ```\n!writer never closed", ["coder"]),
+        ("> ```\n!writer a\n> ```\n!coder b", ["coder"]),
+        ("this is ```x```\n!coder why?", ["coder"]),
+        ("!coder ```x``` and ```y```\n!writer a", ["coder", "writer"]),
+    ],
+)
+def test_a_block_behind_words(text: str, keys: list[str]) -> None:
+    assert [command.key for command in parse(text, GRAMMAR).commands] == keys
+
+
 def test_three_ticks_on_one_line_open_no_block() -> None:
     parsed = parse("```x = 1``` is it\n!coder why?", GRAMMAR)
     assert [command.key for command in parsed.commands] == ["coder"]
@@ -228,6 +291,8 @@ def test_key_that_happens_to_be_a_css_word_in_prose() -> None:
         ("!important: read this", "important"),
         ("!Codr x", "Codr"),
         ("!agent liszt of things", "agent"),
+        ("! coder x", None),
+        ("!1coder", "1coder"),
         ("hello !codr", None),
         ("hello\n!codr", None),
         ("\\!codr x", None),
@@ -283,6 +348,68 @@ def test_escapes(text: str, rest: str, commands: int) -> None:
     assert len(parsed.commands) == commands
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("! coder x", [("coder", "", "apart")]),
+        ("  !\tCoder x", [("Coder", "", "apart")]),
+        ("! important x", []),
+        ("!     coder x", []),
+        ("\\! coder x", []),
+        ("    ! coder x", []),
+        ("hello\n! coder x", []),
+        ("!persona1 foo hi\nthere", [("persona1", "foo hi", "start")]),
+        ("!coder !codr x", [("codr", "x", "later")]),
+        ("!coder a\n!codr x\ny", [("codr", "x", "later")]),
+        ("!coder a `!codr` \\!wrter x", []),
+        ("!persona1 coder !persona2 foo x", [("persona2", "foo x", "later")]),
+        ("hello\n!codr !wrter", []),
+    ],
+)
+def test_slips(text: str, found: list[tuple[str, str, str]]) -> None:
+    assert [tuple(slip) for slip in parse(text, GRAMMAR).slips] == found
+
+
+@pytest.mark.parametrize("prefix", ["-", "*", "+", "#", ">"])
+def test_a_list_is_no_command_with_a_blank(prefix: str) -> None:
+    assert parse(f"{prefix} coder", Grammar(KEYS, prefix)).slips == ()
+
+
+def test_unknown_words_without_end_are_not_all_looked_at() -> None:
+    assert len(parse("!coder" + " !x" * 5000, GRAMMAR).slips) < 20
+
+
+USUAL = Grammar(KEYS)
+OWN = Grammar(KEYS, ";", usual=USUAL)
+
+
+def test_the_admins_prefix_still_reaches_us() -> None:
+    assert OWN.read("!agent settings reset").console == Command("settings", "reset")
+    assert OWN.read("!agent").console == Command("help")
+    assert OWN.read("!coder x") == parse("!coder x", Grammar(KEYS, ";"))
+    assert OWN.read(";coder x").commands == (persona("coder", "x"),)
+    assert OWN.read("!agent\n!coder x").commands == ()
+
+
+def test_earlier_messages_are_read_with_the_admins_prefix_too() -> None:
+    messages = [
+        user("!teacher explain it"),
+        bot("so"),
+        user("!agent settings prefix ;"),
+        bot("Done."),
+        user(";writer and you?"),
+        bot("well"),
+        user("!coder is what?"),
+    ]
+    assert strip_commands(messages, OWN) == [
+        user("explain it"),
+        bot("so"),
+        user("and you?"),
+        bot("well"),
+        user("!coder is what?"),
+    ]
+
+
 @pytest.mark.parametrize("prefix", ["/", "#", ".", "!!", "§§", "(", "[", "*", "+", "^", "$", "?", "|"])
 def test_prefixes_are_taken_literally(prefix: str) -> None:
     grammar = Grammar(KEYS, prefix)
@@ -304,6 +431,7 @@ def test_case_sensitivity() -> None:
 
 def test_console_and_switch() -> None:
     assert parse("!agent list", GRAMMAR).console == Command("list")
+    assert parse("a\n!agent list\nb", GRAMMAR).console == Command("list", None, "b", unsent="a\n\nb")
     assert parse("!coder\n!agent list", GRAMMAR).console is None
     assert parse("!coder a !writer b", GRAMMAR).switch == persona("writer", "b")
     assert parse("!coder a\n!reset", GRAMMAR).switch == Command("reset")
@@ -358,7 +486,7 @@ SNIPPETS = st.sampled_from(
 TEXTS = st.one_of(st.text(), st.lists(SNIPPETS | st.text(max_size=4), max_size=30).map("".join))
 
 
-@given(TEXTS.filter(lambda text: "!" not in text))
+@given(TEXTS.filter(lambda text: "!" not in text and "！" not in text))
 def test_text_without_the_prefix_comes_back_unchanged(text: str) -> None:
     parsed = parse(text, GRAMMAR)
     assert parsed.text is text
@@ -374,7 +502,7 @@ def test_text_without_known_words_comes_back_unchanged(text: str) -> None:
 
 
 def _is_command(token: str) -> bool:
-    word = token.lstrip("\\").removeprefix("!").rstrip(":,").lower()
+    word = token.lstrip("\\").removeprefix("!").rstrip(":,!?.;").lower()
     return "!" in token and (word in KEYS or word in {"reset", "default", "normal", "agent"})
 
 
@@ -404,7 +532,8 @@ def test_what_is_left_holds_no_command(text: str) -> None:
         again = parse(parsed.text, GRAMMAR)
         # Taking a command out never makes another one of what stood behind it. Code is told by its lines,
         # so text that holds code marks is left to the table above.
-        if not any(mark in text for mark in ("`", "~~~")):
+        # And `!coder!` is one at the very start only.
+        if not any(mark in text for mark in ("`", "~~~")) and not re.search(r"[\w-][!?.;]", text):
             assert again.commands == ()
 
 
@@ -431,6 +560,12 @@ def test_a_command_in_front_of_any_word(key: str, word: str) -> None:
         "!coder" + "\n" * 5_000_000,
         "!coder " + "- " * 2_000_000,
         "    !coder\n" * 500_000,
+        "!coder " + "!codr " * 2_000_000,
+        "\u200b" * 3_000_000 + "!coder",
+        "!coder\n" + "x ```\n" * 500_000,
+        "!coder\n" + "a`b`" * 2_000_000,
+        "!coder\n" + "`a\n" * 2_000_000,
+        "<attached_files>\n" + "<file />\n" * 500_000 + "!coder",
     ],
     ids=lambda text: f"{text[:8]!r}x{len(text)}",
 )
@@ -622,3 +757,64 @@ def test_strip_leaves_what_holds_no_command_as_it_is() -> None:
     parts = user([{"type": "text", "text": "a"}, {"type": "text", "text": "b !important"}])
     messages = [parts, bot(None), user(None), user("c !important")]
     assert strip_commands(messages, GRAMMAR) == messages
+
+
+FILES = '<attached_files>\n<file type="file" url="f1" name="a.txt"/>\n<file url="f2"/>\n</attached_files>\n\n'
+
+
+def test_files_in_front_are_no_words_of_the_user() -> None:
+    assert last_text([user(FILES + "!coder fix it")]) == "!coder fix it"
+    # With an image they are a part of their own.
+    parts = [{"type": "text", "text": FILES}, {"type": "text", "text": "!coder fix it"}, IMAGE]
+    assert last_text([user(parts)]) == "!coder fix it"
+    assert last_text([user(FILES)]) == ""
+    assert last_text([user("<attached_files>\n!coder")]) == "<attached_files>\n!coder"
+    assert last_text([user("see <attached_files>")]) == "see <attached_files>"
+
+
+def test_the_model_still_sees_the_files() -> None:
+    messages = [
+        user(FILES + "!coder fix it"),
+        bot("done"),
+        user(FILES + "!agent list"),
+        bot("| table |"),
+        user([{"type": "text", "text": FILES}, {"type": "text", "text": "!writer now you"}, IMAGE]),
+    ]
+    assert strip_commands(messages, GRAMMAR) == [
+        user(FILES + "fix it"),
+        bot("done"),
+        user([{"type": "text", "text": FILES + FILES + "\nnow you"}, IMAGE]),
+    ]
+
+
+def test_files_of_a_lone_command_stay_for_the_next_words() -> None:
+    messages = [user(FILES + "!coder"), bot("Coder answers from now on."), user("what is in it?")]
+    assert strip_commands(messages, GRAMMAR) == [user(FILES + "what is in it?")]
+
+
+def test_strip_tells_our_answers_by_the_command() -> None:
+    messages = [
+        user("!agent list\nhow do I reverse a list?"),
+        bot("| table |"),
+        user("how?\n!agent"),
+        bot("help"),
+        user([{"type": "text", "text": "!agent settings"}, IMAGE]),
+        bot("| settings |"),
+        user("so?"),
+    ]
+    assert strip_commands(messages, GRAMMAR) == [user("so?")]
+
+
+def test_strip_tells_a_typing_error_by_our_answer() -> None:
+    ours = did_you_mean("codr", "coder", "!")
+    messages = [
+        user("!codr x"),
+        bot(ours),
+        user("!important y"),
+        bot("I don't know what you mean."),
+        user("!codr z"),
+        bot("I take it that you mean Coder."),
+        user("!codr last"),
+        bot(ours),
+    ]
+    assert strip_commands(messages, GRAMMAR) == messages[2:]

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent_mode.chat import console
 from agent_mode.chat.commands import Grammar, parse
@@ -54,12 +52,12 @@ def say(text: str, speaker: Persona | None = CODER, *, attached: bool = False) -
         ("!agent", "**Agent Mode**"),
         ("!agent help", "**Agent Mode**"),
         ("!agent list", "| `!coder` | 💻 Coder | What coder does |"),
-        ("!agent what?", "**Agent Mode**"),
         ("!coder", "**💻 Coder** answers from now on. What coder does"),
         ("!reset", "Back to **💻 Coder**."),
         ("!persona1 writer !persona2 coder", "Assigned: 1 is **Writer**, 2 is **💻 Coder**."),
-        ("!codr fix", "did you mean `!coder`?"),
-        ("!wirter", "did you mean `!writer`?"),
+        ("!persona3 writer", "Where the chat has fewer models, the others speak in a talk only."),
+        ("!agent list\nhow do I reverse a list?", "The other words of your message were not sent"),
+        ("how do I x?\n!agent", "The other words of your message were not sent"),
     ],
 )
 def test_what_is_answered(text: str, words: str) -> None:
@@ -97,6 +95,27 @@ def test_assigned_names_cannot_write_markup() -> None:
     text = console.answer(parse("!persona1 evil", grammar), grammar, roster, None, "x", attached=False)
     assert text is not None
     assert not set("<>[]_|") & set(_unescaped(text))
+
+
+@pytest.mark.parametrize("text", ["!agent", "!agent list", "!coder", "!persona1 coder"])
+def test_nothing_is_said_of_words_where_there_are_none(text: str) -> None:
+    answer = say(text)
+    assert answer is not None
+    assert "not sent" not in answer
+    assert "fewer models" not in answer
+
+
+def test_the_browser_does_not_hide_that_words_were_not_sent() -> None:
+    table = say("!agent list\nand this?")
+    assert table is not None
+    shown = console.folded(table, 2)
+    assert shown.endswith(console.UNSENT)
+    assert shown.count(console.UNSENT) == 1
+
+
+def test_brackets_are_no_formula() -> None:
+    text = console.confirmation(persona("beta", name="Notes [beta]"))
+    assert "Notes &#91;beta&#93;" in text
 
 
 def test_a_command_where_nobody_is_in_charge() -> None:
@@ -156,18 +175,3 @@ def test_personas_cannot_write_markup(make: Any) -> None:
     assert plain.count("**") == 2
     for char in "<>[]_`|":
         assert char not in plain
-
-
-@given(st.text())
-def test_any_cell_is_one_line_of_plain_text(text: str) -> None:
-    made = console.cell(text)
-    assert len(made.splitlines()) <= 1
-    assert not set("\\`*_[]<>|") & set(_unescaped(made))
-    # Nothing is lost but the shape of the white space.
-    assert re.sub(r"\\(.)", r"\1", made) == " ".join(text.split())
-
-
-def test_did_you_mean_tells_how_to_go_on() -> None:
-    text = console.did_you_mean("codr", "coder", "!")
-    for words in ("`!codr`", "`!coder`", "Nothing was sent", "`\\!codr`", "`!agent list`"):
-        assert words in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from agent_mode.chat.commands import Grammar, parse
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import User
 from agent_mode.errors import StoreError
+from agent_mode.store.agent_forms import AgentForm
 from agent_mode.store.personas import Keep, Persona, PersonaForm
 from agent_mode.store.users import NOTHING_SET, UserSettings
 from tests.runtimes import settings
@@ -30,7 +32,8 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
 
 
 async def say(runtime: Runtime, text: str, user: User = ANN, prefix: str = "!") -> str:
-    grammar = Grammar(KEYS, prefix)
+    usual = Grammar(KEYS)
+    grammar = usual if prefix == "!" else Grammar(KEYS, prefix, usual=usual)
     command = parse(text, grammar).console
     assert command is not None
     assert command.kind in desk.KINDS
@@ -71,7 +74,7 @@ async def test_settings_are_shown_with_what_each_means(runtime: Runtime) -> None
         ("info off", UserSettings(info=False), "| info | off |"),
         ("INFO On", UserSettings(info=True), "| info | on |"),
         ("  info   on  ", UserSettings(info=True), "| info | on |"),
-        ("prefix /", UserSettings(prefix="/"), "| prefix | `/` |"),
+        ("prefix ;", UserSettings(prefix=";"), "| prefix | `;` |"),
         ("prefix ++", UserSettings(prefix="++"), "| prefix | `++` |"),
         ("prefix |", UserSettings(prefix="|"), "| prefix | `\\|` |"),
         ("prefix §", UserSettings(prefix="§"), "| prefix | `§` |"),
@@ -89,20 +92,22 @@ async def test_a_setting_is_kept_and_shown(
 
 
 async def test_settings_add_up_until_they_are_reset(runtime: Runtime) -> None:
-    for words in ("persistence on", "info off", "prefix /"):
+    for words in ("persistence on", "info off", "prefix ;"):
         await say(runtime, f"!agent settings {words}")
-    assert await runtime.users.get("ann") == UserSettings(persistence=True, info=False, prefix="/")
+    assert await runtime.users.get("ann") == UserSettings(persistence=True, info=False, prefix=";")
 
-    answer = await say(runtime, "/agent settings reset", prefix="/")
+    answer = await say(runtime, ";agent settings reset", prefix=";")
 
     assert await runtime.users.get("ann") == NOTHING_SET
     assert "| prefix | as the admin set it |" in answer
+    assert "`!agent settings persistence on`" in answer, "the prefix that holds from now on"
+    assert "`;agent" not in answer
 
 
 async def test_the_answer_speaks_the_new_prefix(runtime: Runtime) -> None:
-    answer = await say(runtime, "!agent settings prefix /")
+    answer = await say(runtime, "!agent settings prefix +")
 
-    assert "`/agent settings persistence on`" in answer
+    assert "`+agent settings persistence on`" in answer
     assert "`!agent" not in answer
 
 
@@ -122,6 +127,11 @@ async def test_the_answer_speaks_the_new_prefix(runtime: Runtime) -> None:
         "prefix \\",
         "prefix `",
         "prefix _",
+        "prefix /",
+        "prefix //",
+        "prefix @",
+        "prefix #",
+        "prefix $",
         "prefix x!",
         "reset now",
         "persona coder",
@@ -138,6 +148,30 @@ async def test_what_cannot_be_set_changes_nothing_and_says_how(runtime: Runtime,
     assert "[x](" not in answer
     assert "<b>" not in answer
     assert await runtime.users.get("ann") == UserSettings(info=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("info", "`info` is `on` or `off`."),
+        ("persistence maybe", "`persistence` is `on` or `off`."),
+        ("colour on", "The settings are `persistence`, `info` and `prefix`."),
+        ("prefix /", "Open WebUI opens a menu where a message begins with `/`."),
+        ("prefix a", "A prefix is one to three characters"),
+        ("reset now", "`reset` takes nothing behind it."),
+        ("foo [bar]", "“foo &#91;bar&#93;”"),
+    ],
+)
+async def test_what_cannot_be_set_says_why(runtime: Runtime, words: str, why: str) -> None:
+    answer = await say(runtime, f"!agent settings {words}")
+    assert why in answer
+    assert ("one to three" in answer) == (words == "prefix a")
+
+
+async def test_words_on_other_lines_were_not_sent(runtime: Runtime) -> None:
+    assert "were not sent" in await say(runtime, "!agent settings\nhow do I x?")
+    assert "were not sent" in await say(runtime, "how do I x?\n!agent history coder", ADMIN)
+    assert "were not sent" not in await say(runtime, "!agent settings")
 
 
 async def test_settings_need_a_user(runtime: Runtime) -> None:
@@ -186,11 +220,40 @@ async def test_only_an_admin_may_look_at_versions(runtime: Runtime, words: str, 
     assert answer == "Only an admin of Open WebUI can look at the versions of a persona."
 
 
-@pytest.mark.parametrize("words", ["", "nobody", "coder teacher", "!agent", "1.0.0"])
-async def test_a_history_of_nobody_asks_whose(runtime: Runtime, words: str) -> None:
-    assert (
-        await say(runtime, f"!agent history {words}", ADMIN) == "Whose history? Write `!agent history coder`."
-    )
+async def test_a_history_of_nobody_asks_whose(runtime: Runtime) -> None:
+    assert await say(runtime, "!agent history", ADMIN) == "Whose history? Write `!agent history coder`."
+
+
+@pytest.mark.parametrize("words", ["nobody", "coder teacher", "!agent", "1.0.0", "a\x00b"])
+async def test_a_history_of_somebody_unknown_says_so(runtime: Runtime, words: str) -> None:
+    answer = await say(runtime, f"!agent history {words}", ADMIN)
+    assert answer.startswith("There is no persona “")
+    assert "did you mean" not in answer
+
+
+async def test_a_misspelled_name_gets_a_suggestion(runtime: Runtime) -> None:
+    for text in ("!agent history codr", "!agent rollback codr 1.0.0"):
+        assert "“codr” — did you mean `coder`?" in await say(runtime, text, ADMIN)
+
+
+async def test_the_versions_of_an_agent(runtime: Runtime) -> None:
+    form = AgentForm.parse({"id": "2fast", "name": "2 Fast", "agent_type": "persona"})
+    await runtime.agent_store.create(form, "ann", "why not")
+    await runtime.agent_store.set_enabled("2fast", False, "bob")
+
+    answer = await say(runtime, "!agent history 2fast", ADMIN)
+
+    assert re.findall(r"\| 1\.0\.(\d) ", answer) == ["1", "0"]
+    assert "| ann | why not |" in answer
+    assert answer.endswith("on the Agents page, under **History**.")
+    assert "on the Agents page" in await say(runtime, "!agent rollback 2fast 1.0.0", ADMIN)
+
+
+async def test_versions_of_somebody_who_is_gone(runtime: Runtime) -> None:
+    await runtime.persona_store.delete("writer")
+
+    assert "| 1.0.0 |" in await say(runtime, "!agent history writer", ADMIN)
+    assert "is as it was" in await say(runtime, "!agent rollback writer 1.0.0", ADMIN)
 
 
 async def test_a_persona_without_versions(runtime: Runtime) -> None:
@@ -255,7 +318,7 @@ async def test_only_an_admin_may_roll_back(runtime: Runtime, user: User) -> None
     assert len(await runtime.persona_store.history("coder")) == 2
 
 
-@pytest.mark.parametrize("words", ["", "coder", "coder  ", "1.0.0", "nobody 1.0.0", "1.0.0 coder"])
+@pytest.mark.parametrize("words", ["", "coder", "coder  ", "1.0.0"])
 async def test_a_rollback_to_nothing_asks_to_which(runtime: Runtime, words: str) -> None:
     before = await persona(runtime)
 
@@ -274,8 +337,14 @@ async def test_a_rollback_to_an_unknown_version_says_which_there_are(runtime: Ru
     answer = await say(runtime, f"!agent rollback coder {label}", ADMIN)
 
     assert answer.startswith("There is no version ")
-    assert "There are 1.0.0 to 1.0.0." in answer
+    assert "There is only 1.0.0." in answer
     assert await persona(runtime) == before
+
+
+async def test_a_rollback_of_nobody_says_so(runtime: Runtime) -> None:
+    for words in ("nobody 1.0.0", "1.0.0 coder"):
+        answer = await say(runtime, f"!agent rollback {words}", ADMIN)
+        assert answer.startswith("There is no persona “")
 
 
 async def test_a_rollback_without_any_versions(runtime: Runtime) -> None:

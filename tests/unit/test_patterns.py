@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import agent_mode
-from agent_mode.chat.commands import _tokens
+from agent_mode.chat.tokens import tokens_of
 from agent_mode.prompts.guard import _tags
 
 # No public module takes a pattern apart.
@@ -34,9 +34,10 @@ TRUSTED: dict[str, str] = {
     "agent_mode.admin.valves._WORD": "names of valves",
 }
 IN_FUNCTIONS = {
-    "commands._tokens.first": _tokens("!").first,
-    "commands._tokens.of_line": _tokens("!").of_line,
-    "commands._tokens.anywhere": _tokens("!!").anywhere,
+    "tokens.tokens_of.first": tokens_of("!").first,
+    "tokens.tokens_of.of_line": tokens_of("!").of_line,
+    "tokens.tokens_of.anywhere": tokens_of("!!").anywhere,
+    "tokens.tokens_of.apart": tokens_of("!").apart,
     "guard._tags": _tags(("answer", "others")),
 }
 MARKS = ("`", "``` ", "~~~\n", "<", "</", "[", "{{", "!", "-", "\\", '"', "'", "(", "😀", "https://", "data:")
@@ -125,7 +126,7 @@ def is_anchored(name: str) -> bool:
     """Whether a module asks a pattern only for matches at one place, as its source shows."""
     module, _, constant = name.rpartition(".")
     if module not in sys.modules:
-        return name.endswith("first")
+        return name.endswith(("first", "apart"))
     uses = re.findall(rf"\b{constant}\.(\w+)", inspect.getsource(sys.modules[module]))
     return bool(uses) and {"match", "fullmatch"}.issuperset(uses)
 

@@ -352,7 +352,7 @@ async def test_an_unknown_version(store: AgentStore, number: int) -> None:
         with pytest.raises(StoreError, match="There is no version") as caught:
             await call
         assert (caught.value.code, caught.value.status) == ("unknown_version", 404)
-        assert caught.value.hint == "There are 1 to 1."
+        assert caught.value.hint == "There is only 1."
     for nobody in ("nobody", "a\0"):
         with pytest.raises(StoreError, match="has no versions"):
             await store.version(nobody, 1)

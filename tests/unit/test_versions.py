@@ -218,7 +218,7 @@ async def test_an_unknown_version(store: PersonaStore, label: str) -> None:
         with pytest.raises(StoreError, match="There is no version") as caught:
             await call
         assert (caught.value.code, caught.value.status) == ("unknown_version", 404)
-        assert caught.value.hint == "There are 1.0.0 to 1.0.0."
+        assert caught.value.hint == "There is only 1.0.0."
     with pytest.raises(StoreError, match="has no versions"):
         await store.diff("nobody", "1.0.0", "1.0.1")
 
