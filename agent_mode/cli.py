@@ -25,6 +25,7 @@ from agent_mode.prompts import guard
 from agent_mode.settings import Settings
 from agent_mode.store import formats, updates
 from agent_mode.store.audit import AuditStore
+from agent_mode.store.backup_files import Backup
 from agent_mode.store.backups import BackupPolicy, Backups
 from agent_mode.store.db import Database
 from agent_mode.store.download import Source
@@ -180,14 +181,15 @@ async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:
     return [f"{counted(len(personas), 'persona')} written to {arguments.file}."]
 
 
+def _listed(backup: Backup) -> str:
+    size = counted(backup.personas, "persona") if backup.ok else "–"
+    return f"{backup.name}  {size:>14}  {'ok' if backup.ok else 'DAMAGED'}  {backup.reason}"
+
+
 async def _backup(backups: Backups, audit: AuditStore, arguments: Namespace) -> list[str]:
     if arguments.list:
         known = await backups.list()
-        return [
-            f"{found.name}  {found.personas if found.ok else '–':>5} personas  "
-            f"{'ok' if found.ok else 'DAMAGED'}  {found.reason}"
-            for found in known
-        ] or ["There is no backup yet."]
+        return [_listed(found) for found in known] or ["There is no backup yet."]
     made = await backups.make("by hand")
     if made:
         _record(audit, "made", "backup", made.name)

@@ -531,7 +531,7 @@ ANSWERED = {
     "!persona1 teacher !persona2 coder": "Assigned: 1 is **🍎 Teacher**, 2 is **💻 Coder**.",
     "!agent settings": "| persistence | as the admin set it |",
     "!agent history coder": "| 1.0.0 |",
-    "!agent rollback coder 1.0.99": "There is no version '1.0.99' of 'coder'.",
+    "!agent rollback coder 1.0.99": "There is no version 1.0.99 (number 100) of 'coder'.",
 }
 
 
