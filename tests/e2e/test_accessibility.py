@@ -215,6 +215,8 @@ PAGES: dict[str, tuple[str, list[Step]]] = {
     "no such page": ("/nowhere", []),
 }
 
+LOOKS, LOOK_MS = 5, 500
+"""How often a page with a fault is looked at, and how long after one another."""
 LEFT_OUT = (
     # Quasar puts a box with tabindex=-1 between its list of choices and the choices. Focus stays in the
     # field, which names the choice that is active.
@@ -251,9 +253,19 @@ def in_all_looks(page: Page, name: str, *, quasar: bool = True) -> list[str]:
             )
         rules = () if dark == phone else ("color-contrast",)
         look = f"{name}, {'dark' if dark else 'light'}, {'phone' if phone else 'desktop'}"
-        wrong = violations(page, *rules, left_out=LEFT_OUT, uncover=quasar)
-        found += [f"{look}: {violation}" for violation in wrong]
+        found += [f"{look}: {violation}" for violation in lasting(page, *rules, quasar=quasar)]
     return found
+
+
+def lasting(page: Page, *rules: str, quasar: bool) -> list[str]:
+    """What is wrong on a page and stays so: editors and charts change their colours a moment after it."""
+    wrong: list[str] = []
+    for _ in range(LOOKS):
+        wrong = violations(page, *rules, left_out=LEFT_OUT, uncover=quasar)
+        if not wrong:
+            break
+        page.wait_for_timeout(LOOK_MS)
+    return wrong
 
 
 def test_sign_in(stand: Stand, chromium: Browser, admin_pages: list[AdminPage]) -> None:
