@@ -51,7 +51,7 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     assert held(stand) == before
     form.get_by_label("Max steps", exact=True).fill("7")
     form.get_by_role("button", name="Save").click()
-    expect(form.get_by_text("What would hold is !")).to_be_visible()
+    expect(form.get_by_text("This must be 1 to 3 characters")).to_be_visible()
     form.get_by_label("Keyword prefix", exact=True).fill("~")
     form.get_by_role("button", name="Save").click()
 
