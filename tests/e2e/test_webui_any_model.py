@@ -147,7 +147,8 @@ def test_an_agent_on_a_plain_model(ann: Window, stand: Stand, provider: Scripted
 @pytest.mark.parametrize("model", ["personas.coder", PLAIN])
 def test_an_answer_goes_on(ann: Window, provider: ScriptedProvider, model: str) -> None:
     ann.new_chat(model)
-    whole = ann.ask("!coder say: ```\nin code\n!writer say: in words")
+    provider.script("```\nin code", "in words", "in words")
+    whole = ann.ask("!coder show it !writer tell it")
     assert ann.element(whole).locator("hr").count() == 1, "the heading is none of the code"
     answer = ann.go_on()
     assert answer.text.count("in words") == 2
