@@ -16,7 +16,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,11 @@ PATIENCE = 30.0
 """Seconds to wait for what should come at once, on a machine with two busy cores."""
 SETTLED_MS = 400
 """For so long a page that has loaded must show the same."""
+TOOLS_MS = 5_000
+"""For so long the tools of a new chat are waited for."""
 
 _TURN = "#messages-container [role=listitem]"
+_TOOLS_ON = "form button"
 _ANSWERS = f"{_TURN} [id^=message-]:has(.chat-assistant)"
 _QUESTIONS = f"{_TURN} .user-message"
 _TOOL_CARD = "[id$=-tool-call] > [role=button], [id$=-tc] > [role=button]"
@@ -116,6 +119,20 @@ class Window:
         self.page.goto(f"{self.account.webui.url}/?{'&'.join(query)}")
         self.page.wait_for_selector("#chat-input")
         self.page.wait_for_selector("[aria-label^='Selected model']")
+        if tools:
+            self._wait_for_tools()
+
+    def _wait_for_tools(self) -> None:
+        """Waits until the tools are switched on, which the page does a moment after it is there.
+
+        How many are on stands beside their menu. Nothing does where the user may use none of them.
+        """
+        from playwright.sync_api import TimeoutError as Late
+
+        with suppress(Late):
+            self.page.locator(_TOOLS_ON).filter(has_text=re.compile(r"^\s*\d+\s*$")).first.wait_for(
+                timeout=TOOLS_MS
+            )
 
     def open_chat(self, chat_id: str) -> None:
         self.page.goto(f"{self.account.webui.url}/c/{chat_id}")
