@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 
-_RUN = """async ([levels, rules, leftOut]) => {
-  const only = rules.length ? { type: "rule", values: rules } : { type: "tag", values: levels };
+_RUN = """async ([levels, leftOut]) => {
+  const only = { type: "tag", values: levels };
   const options = { runOnly: only, resultTypes: ["violations"], preload: false };
   const { violations } = await axe.run(document, options);
   const allowed = (rule, node) => leftOut.some(
@@ -34,13 +34,12 @@ _UNCOVER = """() => {
 
 
 def violations(
-    page: Page | Frame, *rules: str, left_out: tuple[tuple[str, str], ...] = (), uncover: bool = True
+    page: Page | Frame, *, left_out: tuple[tuple[str, str], ...] = (), uncover: bool = True
 ) -> list[str]:
     """What is against the rules on a page as it stands, in words: rule, selector, element, why.
 
     Args:
         page: a page, or a frame in it.
-        rules: ids of axe's rules; none: all of WCAG 2.1 A and AA.
         left_out: rule and selector of elements that are none of ours.
         uncover: whether Quasar is there.
     """
@@ -48,7 +47,7 @@ def violations(
         page.evaluate(_source())
         if uncover:
             page.evaluate(_UNCOVER)
-    return page.evaluate(_RUN, [LEVELS, list(rules), [list(pair) for pair in left_out]])
+    return page.evaluate(_RUN, [LEVELS, [list(pair) for pair in left_out]])
 
 
 @cache
