@@ -374,8 +374,13 @@ def test_the_first_check_is_as_good_as_the_others() -> None:
         "from agent_mode.tools import arguments as a; a.SECONDS = 0.02;"
         "print(a.argument_problems({'required': ['city']}, {}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "['`city` is missing']"
+
+    def first_check() -> str:
+        line = [sys.executable, "-c", code]
+        return subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+
+    # A busy machine may take the time of one; with the imports counted in, none would ever be in time.
+    assert "['`city` is missing']" in (first_check() for _ in range(5))
 
 
 JSON = st.recursive(
