@@ -6,11 +6,12 @@ Each check asks for itself, synchronously, so that they run side by side: in thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
+from agent_mode.admin.findings import ABOVE, Finding, finding, unseen
 from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, ConfigurationError
 from agent_mode.llm import connection as connections
@@ -21,32 +22,7 @@ from agent_mode.settings import Settings
 from agent_mode.tools import probe
 from agent_mode.tools.probe import REACHED, Answer
 
-State = Literal["done", "open", "wrong"]
-"""`open`: not done yet, which may be as it is meant; `wrong`: done, but it does not work."""
-
-SECONDS = 12.0
-"""How long one check may take in all."""
-_ABOVE = "The steps above come first."
 _CONNECTIONS = "Admin Panel → Settings → Connections"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """How far one step is.
-
-    Attributes:
-        step: its name for programs.
-        title: what is so once it is done.
-        state: how it stands.
-        text: what was found; never a secret.
-        cure: what to do next; empty if all is well.
-    """
-
-    step: str
-    title: str
-    state: State
-    text: str
-    cure: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,7 +153,7 @@ def check_key(facts: Facts) -> Finding:
     if not facts.openwebui_url or not facts.openwebui_key:
         cure = "As an admin in Open WebUI: Settings → Account → API Keys; set OPENWEBUI_API_KEY and restart. "
         cure += "API keys are allowed under Admin Panel → Settings → General."
-        return finding(step, "open", "OPENWEBUI_API_KEY is not set.", cure if facts.openwebui_url else _ABOVE)
+        return finding(step, "open", "OPENWEBUI_API_KEY is not set.", cure if facts.openwebui_url else ABOVE)
     answer = _ask(facts, "/api/v1/models/base")
     if answer.status == 200:
         return finding(step, "done", "It is accepted, and may do what admins may.")
@@ -227,7 +203,7 @@ def check_passthrough(facts: Facts) -> Finding:
     """
     step = "passthrough"
     if not facts.openwebui_url or not facts.openwebui_key:
-        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        return unseen(step)
     model = min(facts.offered, default=None) if facts.offered else _own_model(facts)
     for body in (None, {"model": model}) if model else (None,):
         answer = _ask(facts, "/openai/reached", body)
@@ -249,7 +225,7 @@ def check_models(facts: Facts) -> Finding:
     """Whether the models are listed in Open WebUI."""
     step = "models"
     if not facts.openwebui_url or not facts.openwebui_key:
-        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        return unseen(step)
     answer = _ask(facts, "/api/models")
     listed = _ids(answer.data)
     if answer.status != 200 or listed is None:
@@ -313,54 +289,10 @@ STEPS: dict[str, Check] = {
 }
 """All checks, in the order in which the steps are done."""
 
-_NEEDS = {
-    "key": ("openwebui",),
-    **dict.fromkeys(("connection", "passthrough", "models", "access", "tools"), ("openwebui", "key")),
-}
-"""Which steps a step cannot do without."""
-
-TITLES = {
-    "server": "Agent Mode runs",
-    "llm": "An LLM provider answers",
-    "openwebui": "Open WebUI answers",
-    "key": "Its API key is an admin's",
-    "connection": "Open WebUI is connected to this server",
-    "passthrough": "Users reach this server by its chats alone",
-    "models": "The models are listed there",
-    "access": "Users may use them",
-    "tools": "Tools are found",
-    "data": "The data directory can be written",
-    "database": "The database can be used",
-}
-"""What is so once a step is done; the last two are asked by `doctor` alone."""
-
 
 def steps(facts: Facts) -> dict[str, Check]:
     """The checks that these facts allow."""
     return {name: check for name, check in STEPS.items() if name != "server" or facts.server_url}
-
-
-def folded(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, where what fails only because a step above does is left open until that one works."""
-    wrong = {found.step for found in findings if found.state == "wrong"}
-    return [
-        finding(found.step, "open", "It cannot be seen without the steps above.", _ABOVE)
-        if found.step in wrong and wrong & set(_NEEDS.get(found.step, ()))
-        else found
-        for found in findings
-    ]
-
-
-def late(step: str) -> Finding:
-    """What is found of a check that took too long."""
-    cure = "Whatever it asks does not answer. Try again."
-    return finding(step, "wrong", f"No result within {counted(SECONDS, 'second')}.", cure)
-
-
-def next_step(findings: Sequence[Finding]) -> Finding | None:
-    """What to do next: what is wrong goes before what is not done yet."""
-    wrong = [finding for finding in findings if finding.state == "wrong"]
-    return next(iter([*wrong, *(finding for finding in findings if finding.state == "open")]), None)
 
 
 def is_shared(record: Mapping[str, Any]) -> bool:
@@ -385,10 +317,6 @@ def shown_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:120]
 
 
-def finding(step: str, state: State, text: str, cure: str = "") -> Finding:
-    return Finding(step, TITLES[step], state, text, cure)
-
-
 def _ask(facts: Facts, path: str, body: dict[str, Any] | None = None) -> Answer:
     return probe.get(f"{facts.openwebui_url}{path}", facts.openwebui_key, body=body)
 
@@ -402,7 +330,7 @@ def _own_model(facts: Facts) -> str | None:
 def _list_of(facts: Facts, step: str, path: str) -> list[Any] | Finding:
     """What Open WebUI lists there, or why that cannot be seen."""
     if not facts.openwebui_url or not facts.openwebui_key:
-        return finding(step, "open", "It cannot be seen without the steps above.", _ABOVE)
+        return unseen(step)
     answer = _ask(facts, path)
     if answer.status != 200 or not isinstance(answer.data, list):
         return _unclear(step, answer)
@@ -411,7 +339,7 @@ def _list_of(facts: Facts, step: str, path: str) -> list[Any] | Finding:
 
 def _unclear(step: str, answer: Answer) -> Finding:
     if answer.status in (401, 403):
-        return finding(step, "open", "It cannot be seen: the API key may not ask.", _ABOVE)
+        return finding(step, "open", "It cannot be seen: the API key may not ask.", ABOVE)
     said = f" It says: {answer.said}" if answer.said else ""
     text = f"Open WebUI did not say ({answer.status or answer.reason}).{said}"
     return finding(step, "wrong", text, "Try again; if it stays so, look at Open WebUI's log.")

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent_mode.admin import setup
-from agent_mode.admin.setup import Facts, Finding
+from agent_mode.admin import findings, setup
+from agent_mode.admin.findings import Finding
+from agent_mode.admin.setup import Facts
 from agent_mode.errors import StoreError
 from agent_mode.observe.logs import get_logger
 from agent_mode.server.prepare import KEY_FILE
@@ -38,11 +39,11 @@ def add_command(commands: Any) -> None:
 
 def run(settings: Settings) -> tuple[list[str], bool]:
     """Checks everything at once; returns the lines to print, and whether nothing is wrong."""
-    findings = examine(facts_of(settings), settings)
-    lines = [line for finding in findings for line in _lines(finding)]
-    wrong = [finding for finding in findings if finding.state == "wrong"]
+    found = examine(facts_of(settings), settings)
+    lines = [line for finding in found for line in _lines(finding)]
+    wrong = [finding for finding in found if finding.state == "wrong"]
     if wrong:
-        lines.append(f"{len(wrong)} of {len(findings)} checks found something wrong.")
+        lines.append(f"{len(wrong)} of {len(found)} checks found something wrong.")
     return lines, not wrong
 
 
@@ -69,7 +70,7 @@ def examine(facts: Facts, settings: Settings) -> list[Finding]:
         # Daemons: what never answers must not keep the command from ending.
         threading.Thread(target=lambda check=check: answers.put(check()), daemon=True).start()
     found: dict[str, Finding] = {}
-    deadline = time.monotonic() + setup.SECONDS
+    deadline = time.monotonic() + findings.SECONDS
     while len(found) < len(steps):
         try:
             finding = answers.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -77,7 +78,7 @@ def examine(facts: Facts, settings: Settings) -> list[Finding]:
             break
         found[finding.step] = finding
     ordered = sorted(steps, key=lambda step: _ORDER.get(step, len(_ORDER)))
-    return setup.folded([found.get(step) or setup.late(step) for step in ordered])
+    return findings.folded([found.get(step) or findings.late(step) for step in ordered])
 
 
 def check_data(settings: Settings) -> Finding:
@@ -85,7 +86,7 @@ def check_data(settings: Settings) -> Finding:
     step, folder = "data", settings.data_dir
     if not folder.exists():
         text = f"{folder.resolve()} is not there yet."
-        return setup.finding(
+        return findings.finding(
             step,
             "open",
             text,
@@ -100,8 +101,8 @@ def check_data(settings: Settings) -> Finding:
         cure = (
             "Make the folder writable for this user, free some space on its disk, or set AGENT_MODE_DATA_DIR."
         )
-        return setup.finding(step, "wrong", f"{folder.resolve()}: {error.strerror}.", cure)
-    return setup.finding(step, "done", f"{folder.resolve()}.")
+        return findings.finding(step, "wrong", f"{folder.resolve()}: {error.strerror}.", cure)
+    return findings.finding(step, "done", f"{folder.resolve()}.")
 
 
 def check_database(settings: Settings) -> Finding:
@@ -111,9 +112,9 @@ def check_database(settings: Settings) -> Finding:
         asyncio.run(_try_database(settings.resolved_database_url()))
     except StoreError as error:
         if error.code == "database_missing":
-            return setup.finding(step, "open", "There is none yet.", "The first start makes it.")
-        return setup.finding(step, "wrong", error.message, error.hint)
-    return setup.finding(step, "done", "It opens, and is whole.")
+            return findings.finding(step, "open", "There is none yet.", "The first start makes it.")
+        return findings.finding(step, "wrong", error.message, error.hint)
+    return findings.finding(step, "done", "It opens, and is whole.")
 
 
 async def _try_database(url: str) -> None:

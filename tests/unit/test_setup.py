@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent_mode.admin import setup
+from agent_mode.admin import findings, setup
 from agent_mode.admin.setup import Facts
 from agent_mode.errors import ConfigurationError
 from agent_mode.llm.connection import Connection
@@ -73,14 +73,14 @@ def there() -> Iterator[Elsewhere]:
     server.close()
 
 
-Ask = Callable[..., setup.Finding]
+Ask = Callable[..., findings.Finding]
 
 
 @pytest.fixture
 def check(there: Elsewhere) -> Ask:
     """Runs one check, with facts that fit the server."""
 
-    def run(step: str, **facts: Any) -> setup.Finding:
+    def run(step: str, **facts: Any) -> findings.Finding:
         llm = Connection("openai", f"{there.url}/v1", KEY)
         given = {"llm": llm, "openwebui_url": there.url, "openwebui_key": KEY, "connection_key": OWN}
         finding = setup.STEPS[step](Facts(**{**given, "server_url": there.url, **facts}))
@@ -222,8 +222,8 @@ def test_the_key_goes_where_it_belongs_and_no_further(there: Elsewhere) -> None:
 
 
 def test_what_is_wrong_comes_before_what_is_not_done() -> None:
-    found = [setup.Finding(state, "", state, "") for state in ("done", "open", "wrong", "open")]  # pyright: ignore[reportArgumentType]
-    assert [setup.next_step(found[:n]) for n in (1, 2, 4)] == [None, found[1], found[2]]
+    found = [findings.Finding(state, "", state, "") for state in ("done", "open", "wrong", "open")]  # pyright: ignore[reportArgumentType]
+    assert [findings.next_step(found[:n]) for n in (1, 2, 4)] == [None, found[1], found[2]]
 
 
 # doctor
@@ -296,7 +296,7 @@ def test_doctor_reads_the_valves_of_the_personas(
 def test_doctor_does_not_wait_for_what_never_answers(
     monkeypatch: pytest.MonkeyPatch, settings: Callable[..., Settings]
 ) -> None:
-    monkeypatch.setattr(setup, "SECONDS", 0.3)
+    monkeypatch.setattr(findings, "SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         before = time.monotonic()

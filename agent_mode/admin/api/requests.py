@@ -51,14 +51,7 @@ class Writer:
     runtime: Runtime
 
     def record(self, action: str, kind: str, target: str, text: str = "") -> None:
-        """Have a write recorded, once it is done.
-
-        Args:
-            action: what was done, as a verb in the past.
-            kind: to what kind of thing.
-            target: its id.
-            text: more about it; never a secret, never what was said in a chat.
-        """
+        """Have a write recorded, once it is done. Arguments: as of `AuditStore.put`."""
         self.runtime.audit.put(self.author, action, kind, target, text, way="api")
 
 

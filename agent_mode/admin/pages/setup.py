@@ -8,14 +8,16 @@ from collections.abc import Callable
 
 from nicegui import ui
 
+from agent_mode.admin import findings
 from agent_mode.admin import setup as checks
+from agent_mode.admin.findings import Finding
 from agent_mode.admin.pages.components import toast
 from agent_mode.admin.pages.components.banner import banner
 from agent_mode.admin.pages.components.buttons import button, icon_button
 from agent_mode.admin.pages.components.shell import heading
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
-from agent_mode.admin.setup import Facts, Finding
+from agent_mode.admin.setup import Facts
 from agent_mode.llm.connection import Connection
 
 _ICONS = {"done": "check_circle", "open": "radio_button_unchecked", "wrong": "error_outline"}
@@ -141,7 +143,7 @@ class _Steps:
             await asyncio.gather(*(self._check(step, facts) for step in self._rows))
         finally:
             self._again.enable()
-        for finding in checks.folded([self._findings[step] for step in self._rows]):
+        for finding in findings.folded([self._findings[step] for step in self._rows]):
             if finding != self._findings[finding.step]:
                 self._findings[finding.step] = finding
                 self._show(finding.step)
@@ -149,10 +151,10 @@ class _Steps:
 
     async def _check(self, step: str, facts: Facts) -> None:
         try:
-            async with asyncio.timeout(checks.SECONDS):
+            async with asyncio.timeout(findings.SECONDS):
                 finding = await asyncio.to_thread(checks.STEPS[step], facts)
         except TimeoutError:
-            finding = checks.late(step)
+            finding = findings.late(step)
         self._findings[step] = finding
         self._show(step)
 
@@ -166,7 +168,7 @@ class _Steps:
             else:
                 ui.icon(_ICONS[finding.state]).props("role=img")._props["aria-label"] = _WORDS[finding.state]
             with ui.element("div"):
-                ui.label(checks.TITLES[step]).classes("am-strong")
+                ui.label(findings.TITLES[step]).classes("am-strong")
                 if finding is not None:
                     ui.label(finding.text)
                     if finding.cure:
@@ -174,7 +176,7 @@ class _Steps:
 
     def _show_next(self, facts: Facts) -> None:
         found = [self._findings[step] for step in self._rows]
-        following = checks.next_step(found)
+        following = findings.next_step(found)
         with self._next:
             if following is None:
                 banner("All is in place.", "Start a chat in Open WebUI and pick a model.", tone="good")

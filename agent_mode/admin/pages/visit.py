@@ -39,11 +39,7 @@ class Visit:
     def record(self, action: str, kind: str, target: str, text: str = "") -> None:
         """Have a write recorded: `visit.record("deleted", "agent", "writer")`. Every write of a page is.
 
-        Args:
-            action: what was done, as a verb in the past.
-            kind: to what kind of thing.
-            target: its id.
-            text: more about it; never a secret, never what was said in a chat.
+        Arguments: as of `AuditStore.put`.
         """
         self.runtime.audit.put(self.author, action, kind, target, text)
 
