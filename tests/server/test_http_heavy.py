@@ -13,9 +13,9 @@ from tests.provider import Provider
 from tests.server.servers import OURS, Server, params
 
 SIZE = int(os.environ.get("AGENT_MODE_TEST_HEAVY_MB", "1")) * 1_000_000
-SECONDS_PER_MB = 0.3
-SECONDS = 0.2
-"""What a request may cost besides."""
+STUCK_SECONDS = 10.0
+"""The server's work on one body here is a few tenths of a second; where it was more than linear in the body's
+size, it would be minutes."""
 
 COMMANDS = "!persona1 coder !multi " + "!coder " * 2800
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -108,7 +108,7 @@ def test_nobody_stops_the_server(server: Server, provider: Provider, target: str
         )
         took = work(server) - before
         line = f"{name}: {len(raw) / 1e6:.1f} MB, {reply.status_code}, {took:.2f} s"
-        if reply.status_code >= 500 or took > SECONDS + SECONDS_PER_MB * len(raw) / 1e6:
+        if reply.status_code >= 500 or took > STUCK_SECONDS:
             slow.append(line)
 
     assert not slow, "\n".join(slow)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,10 +110,8 @@ def test_stop_ends_the_workflow(webui: OpenWebUI, server: Server, provider: Prov
         provider.clear()
         asked = webui.chat().begin(f"like: {model}", RESEARCHER)
         assert eventually(lambda: at_work() and provider.active == 1)
-        pressed = time.monotonic()
         asked.stop()
-        assert eventually(lambda: not at_work() and not provider.active, within=6), at_work()
-        assert time.monotonic() - pressed < (1.5 if server.kind.layer else 4)
+        assert eventually(lambda: not at_work() and not provider.active), at_work()
 
 
 def test_many_at_once(webui: OpenWebUI) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -266,10 +265,10 @@ def test_the_other_replica_follows(tmp_path: Path, provider: Provider) -> None:
     with running(first, second):
         api = Rest(first)
         api.create("shared")
-        assert eventually(lambda: "shared" in OpenWebUI(second).models(), within=6)
+        assert eventually(lambda: "shared" in OpenWebUI(second).models())
         assert says(second, "shared") == "Hello from stub: Hi"
         api.delete("agents/shared")
-        assert eventually(lambda: "shared" not in OpenWebUI(second).models(), within=6)
+        assert eventually(lambda: "shared" not in OpenWebUI(second).models())
 
 
 def test_our_files_that_were_deleted_stay_deleted(tmp_path: Path, provider: Provider) -> None:
@@ -304,11 +303,8 @@ def test_a_broken_list_of_our_files_keeps_nothing_from_starting(content: bytes, 
     assert json.loads((tmp_path / prepare.PUT_FILE).read_text())
 
 
-def test_what_a_write_costs(api: Rest) -> None:
-    """No reload means: a write with a hundred agents there takes no longer than a moment."""
+def test_a_write_reloads_nothing(api: Rest) -> None:
     for number in range(20):
         api.create(f"crowd-{number}")
-    began = time.monotonic()
     api.patch("agents/crowd-7", {"name": "Seven"})
-    assert time.monotonic() - began < 0.5
     assert "Loaded module" not in api.server.log()

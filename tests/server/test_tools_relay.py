@@ -268,13 +268,12 @@ def test_stop_while_the_model_answers(server: Server, webui: OpenWebUI, provider
     assert eventually(lambda: len(provider.chats) == 2)
     time.sleep(0.5)
 
-    left = time.monotonic()
     answer = running.stop()
 
     assert answer.stopped
     assert len(answer.rounds) == 2
     assert eventually(lambda: provider.last().closed_at is not None)
-    assert (provider.last().closed_at or 0) - left < (1 if server.kind.layer else 3)
+    assert not provider.last().finished
     assert eventually(lambda: server.probe()["runs"] == 0)
 
 

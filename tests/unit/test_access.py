@@ -19,6 +19,7 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import User
 from agent_mode.tools import access as module
 from agent_mode.tools.access import Access
+from tests.patience import PATIENCE
 from tests.runtimes import settings
 
 MODEL = "personas.console"
@@ -165,7 +166,7 @@ async def test_a_circle_of_models_is_nobodys(webui: OpenWebUI, access: Access) -
     webui.grant(model="b", base_model_id="a")
     webui.grant(model="self", base_model_id="self")
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         assert await access.may_use("ann", "a") is False
         assert await access.may_use("ann", "self") is False
 
@@ -414,12 +415,12 @@ async def test_nobody_waits_for_long(
 ) -> None:
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.1)
     access = Access(webui.url, KEY)
-    webui.replies = {"models/model": 5.0}
+    webui.replies = {"models/model": 600.0}
     before = time.monotonic()
 
     assert await access.may_use("ann", MODEL) is None
 
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < PATIENCE
     assert logged
     await access.close()
 

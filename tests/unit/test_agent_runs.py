@@ -30,6 +30,7 @@ from agent_mode.agents.spec import AgentSpec, Caller, Task
 from agent_mode.chat.runtime import Runtime
 from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.valves import AgentValves, CustomPythonValves
+from tests.patience import until
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
 
@@ -484,16 +485,12 @@ async def test_stop_ends_the_run_and_the_providers_connection(
 ) -> None:
     stream = run_agent(agent(llm_model=model), task("Hello"), runtime.services)
     first = asyncio.create_task(anext(stream))
-    await asyncio.sleep(0.5)
-    assert provider.active == 1
+    await until(lambda: provider.active == 1)
+    await asyncio.sleep(0.2)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     await stream.aclose()
-    for _ in range(100):
-        if not provider.active:
-            break
-        await asyncio.sleep(0.01)
-    assert provider.active == 0
+    await until(lambda: not provider.active)
     await runtime.run_store.flush()
     [record], _ = await runtime.run_store.page(0, 10)
     assert record.state == "stopped"
@@ -514,12 +511,10 @@ async def test_stop_reaches_every_descendant(runtime: Runtime, provider: Provide
                 pass
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.6)
-    assert provider.active == 2
+    await until(lambda: provider.active == 2)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    await asyncio.sleep(0.2)
-    assert provider.active == 0
+    await until(lambda: not provider.active)
     assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("agent ")]
     await runtime.run_store.flush()
     records, _ = await runtime.run_store.page(0, 10)

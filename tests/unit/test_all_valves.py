@@ -35,6 +35,7 @@ from agent_mode.store.personas import Keep, PersonaForm
 from agent_mode.tools.status_lines import StatusLines
 from agent_mode.valves import HotswapValves, PersonaValves, Valves
 from tests.owui_double import Double
+from tests.patience import PATIENCE
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
 
@@ -337,7 +338,7 @@ async def _patience_to_connect(lab: Lab, valves: PersonaValves) -> Any:
                 connection.setblocking(False)
                 connection.connect_ex(address)
             valves.llm_base_url = f"http://127.0.0.1:{address[1]}/v1"
-            return await _failure_within(lab, valves, 1.0)
+            return await _failure_within(lab, valves, 4.0)
         finally:
             for connection in waiting:
                 connection.close()
@@ -346,7 +347,7 @@ async def _patience_to_connect(lab: Lab, valves: PersonaValves) -> Any:
 @effect(PersonaValves, "read_timeout", at=0.3, before="later", after="provider_timeout")
 async def _patience_to_read(lab: Lab, valves: PersonaValves) -> Any:
     valves.llm_model = "stub-hang"
-    return await _failure_within(lab, valves, 1.0)
+    return await _failure_within(lab, valves, 4.0)
 
 
 async def _failure_within(lab: Lab, valves: PersonaValves, seconds: float) -> str | None:
@@ -419,7 +420,7 @@ async def _foreign_info(lab: Lab, valves: HotswapValves) -> Any:
 async def _next_chat(lab: Lab, valves: HotswapValves) -> Any:
     user = uuid.uuid4().hex
     await lab.filter(valves, "!writer Hi", user=user)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         while (await lab.runtime.users.get(user)).persona is None:  # noted off the user's path
             await asyncio.sleep(0.001)
     return speakers(await lab.filter(valves, "Hello", user=user))
@@ -475,7 +476,7 @@ async def _download(lab: Lab, valves: HotswapValves) -> Any:
     with published(lab):
         assert await lab.runtime.persona_store.get("sommelier") is None
         await lab.save(valves)
-        for _ in range(500 if valves.auto_download_personas else 20):
+        for _ in range(2_000 if valves.auto_download_personas else 20):
             await asyncio.sleep(0.01)
             if await lab.runtime.persona_store.get("sommelier") is not None:
                 return True

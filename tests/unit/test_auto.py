@@ -20,6 +20,7 @@ from agent_mode.llm.sse import Facts
 from agent_mode.observe.hooks import Event, PersonaSwitched, hooks
 from agent_mode.store.sessions import Session
 from agent_mode.valves import PersonaValves
+from tests.patience import PATIENCE
 from tests.provider import KEY, Provider
 from tests.runtimes import CATALOGUE, settings
 
@@ -71,7 +72,7 @@ class Chat:
         return events
 
     async def session(self) -> Session:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             # Noted off the user's path.
             while (found := await self.runtime.sessions.session("c", USER.owner)) is None:
                 await asyncio.sleep(0.001)

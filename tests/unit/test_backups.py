@@ -304,7 +304,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(STEPS, STEPS)
 def test_whatever_happened_a_restore_undoes_it(before: Any, after: Any) -> None:
     async def take(steps: Any, store: PersonaStore) -> None:

@@ -19,6 +19,7 @@ from agent_mode.errors import CatalogueError
 from agent_mode.store import updates
 from agent_mode.store.download import Source
 from agent_mode.store.personas import PersonaForm
+from tests.patience import PATIENCE, until
 from tests.runtimes import settings
 
 
@@ -161,7 +162,7 @@ async def test_it_looks_at_once_and_then_again(
     web.away = True
     watch.switch(on=True)
     watch.switch(on=True)  # a second save starts no second watch
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(web.asked) < 3:
             await asyncio.sleep(0.005)
         web.away = False
@@ -182,9 +183,7 @@ async def test_switched_off_it_does_not_look(web: Web, opened: Open, monkeypatch
     watch = Catalogues(runtime)
     web.away = True
     watch.switch(on=True)
-    async with asyncio.timeout(5):
-        while not web.asked:
-            await asyncio.sleep(0.005)
+    await until(lambda: web.asked)
 
     watch.switch(on=False)
     await asyncio.sleep(0.02)
@@ -202,7 +201,7 @@ async def test_whatever_goes_wrong_it_looks_again(
     files, web.files = web.files, {}  # a KeyError, which nobody has thought of
     watch = Catalogues(runtime)
     watch.switch(on=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not logged:
             await asyncio.sleep(0.005)
         web.files = files

@@ -21,6 +21,7 @@ from PIL import Image, PngImagePlugin
 from agent_mode.errors import CatalogueError
 from agent_mode.store.formats import SIZE_LIMIT, Entry, detect, read, write
 from agent_mode.store.formats.yamlhead import load
+from tests.patience import PATIENCE
 
 MIB = 1024 * 1024
 CARD = {
@@ -101,37 +102,34 @@ def tried(data: bytes, filename: str) -> list[Entry]:
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """So much computing at most; what other processes do meanwhile does not count."""
+def not_stuck() -> Iterator[None]:
+    """Much less computing than a file that grows on us would cost; what other processes do does not count."""
     start = time.thread_time()
     yield
-    assert time.thread_time() - start < seconds
+    assert time.thread_time() - start < PATIENCE
 
 
 def grows_evenly(make: Callable[[int], bytes], filename: str, size: int) -> None:
     """Four times the file is about four times the work; growing as the square, it would be sixteen times."""
 
     def work(size: int) -> float:
-        data, spent = make(size), []
-        for _ in range(2):
-            start = time.thread_time()
-            tried(data, filename)
-            spent.append(time.thread_time() - start)
-        return min(spent)
+        data, start = make(size), time.thread_time()
+        tried(data, filename)
+        return time.thread_time() - start
 
-    small, large = work(size // 4), work(size)
-    assert large < 10 * small + 0.05
+    # Several attempts: a busy machine may spoil one, a square spoils all.
+    assert any(work(size) < 10 * work(size // 4) + 0.05 for _ in range(6))
 
 
-def refused(data: bytes, filename: str, words: str, seconds: float = 5) -> None:
-    with within(seconds), pytest.raises(CatalogueError, match=words):
+def refused(data: bytes, filename: str, words: str) -> None:
+    with not_stuck(), pytest.raises(CatalogueError, match=words):
         read(data, filename)
 
 
 # Random
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     data=st.binary(max_size=300),
     start=st.sampled_from([b"", b"{", b"[{", b"---\n", b"act,prompt\n"]),
@@ -142,7 +140,7 @@ def test_any_bytes(data: bytes, start: bytes, name: str) -> None:
         tried(start + data, filename)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     file=st.sampled_from(FILES),
     edits=st.lists(
@@ -192,14 +190,14 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data(), document=st.sampled_from(DOCUMENTS), new=_ANYTHING)
 def test_anything_in_any_field(data: st.DataObject, document: Any, new: Any) -> None:
     path = data.draw(st.sampled_from(list(paths(document))))
     tried(json.dumps(replaced(document, path, new)).encode(), "x.json")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(text=st.text(st.sampled_from("ab:- \n\t[]{}&*!|>'\"#?,%@`=0x_.~<")))
 def test_any_front_matter(text: str) -> None:
     with suppress(CatalogueError):
@@ -246,7 +244,7 @@ def test_a_file_that_is_too_large() -> None:
         (b"a" * (SIZE_LIMIT + 1), "x.csv"),
         (b'"' + b"a" * 100 * MIB + b'",prompt\na,b', "x.csv"),
     ):
-        refused(data, filename, "larger than 20 MiB", seconds=1)
+        refused(data, filename, "larger than 20 MiB")
         with pytest.raises(CatalogueError):
             detect(data, filename)
 
@@ -284,7 +282,7 @@ def test_a_deep_place_in_the_stack_changes_nothing() -> None:
 
 def test_one_field_that_is_too_much() -> None:
     huge = "n" * 5 * MIB
-    with within(5):
+    with not_stuck():
         [entry] = tried(json.dumps({**CARD, "data": {**CARD["data"], "name": huge}}).encode(), "x.json")
         assert entry.field == "extras"
         assert len(entry.name_in_file) == 80
@@ -318,7 +316,7 @@ def test_yaml_bombs() -> None:
         "a: " + "x" * 70_000: "larger than 16 KiB",
     }
     for text, words in texts.items():
-        with within(2):
+        with not_stuck():
             [entry] = tried(f"---\n{text}\n---\nBe.".encode(), "x.md")
             assert words in (entry.problem or "")
 
@@ -402,7 +400,7 @@ BOMB = zlib.compress(b"\0" * 200 * MIB)
     ids=range(21),
 )
 def test_pictures_made_to_do_harm(data: bytes, words: str) -> None:
-    refused(data, "x.png", words, seconds=2)
+    refused(data, "x.png", words)
 
 
 def test_without_pillow_pictures_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def only(data: bytes, filename: str = "file") -> PersonaForm:
 
 
 @pytest.mark.parametrize("format_name", WRITTEN)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(form=forms())
 def test_what_we_write_we_read(format_name: str, form: PersonaForm) -> None:
     if format_name.startswith("character-card"):
@@ -88,7 +88,6 @@ def test_what_we_write_we_read(format_name: str, form: PersonaForm) -> None:
     assert plain(only(write(format_name, [back]), "file" + SUFFIX[format_name])) == plain(form)
 
 
-@settings(deadline=None)
 @given(personas=st.lists(forms(), min_size=2, max_size=5, unique_by=lambda form: form.key), off=st.booleans())
 def test_many_in_one_file(personas: list[PersonaForm], off: bool) -> None:
     personas[0] = personas[0].model_copy(update={"enabled": off})
@@ -116,7 +115,6 @@ def test_the_catalogue_survives_every_format() -> None:
 # Fields that we do not know
 
 
-@settings(deadline=None)
 @given(unknown=_UNKNOWN)
 def test_our_own_format_keeps_unknown_fields(unknown: dict[str, Any]) -> None:
     document = {"key": "coder", "name": "Coder", "prompt": "Be.", "tags": ["a"]} | unknown
@@ -124,7 +122,6 @@ def test_our_own_format_keeps_unknown_fields(unknown: dict[str, Any]) -> None:
     assert written | document == written
 
 
-@settings(deadline=None)
 @given(outer=_UNKNOWN, inner=_UNKNOWN, extension=_UNKNOWN, name=_NAMES, description=_TEXTS, tags=_TAGS)
 def test_a_card_keeps_unknown_fields(
     outer: Any, inner: Any, extension: Any, name: str, description: str, tags: list[str]
@@ -153,7 +150,6 @@ def test_a_card_keeps_unknown_fields(
     assert plain(only(json.dumps(written).encode())) == plain(changed)
 
 
-@settings(deadline=None)
 @given(outer=_UNKNOWN, meta=_UNKNOWN, params=_UNKNOWN, change=forms())
 def test_a_model_keeps_unknown_fields(outer: Any, meta: Any, params: Any, change: PersonaForm) -> None:
     item = {
@@ -183,7 +179,6 @@ def test_a_model_keeps_unknown_fields(outer: Any, meta: Any, params: Any, change
     assert plain(only(json.dumps([written]).encode())) == plain(changed)
 
 
-@settings(deadline=None)
 @given(field=st.sampled_from([name for name in CONTENT_FIELDS if name != "extras"]), change=forms())
 def test_any_one_field_of_a_foreign_persona_may_change(field: str, change: PersonaForm) -> None:
     card = {
@@ -210,7 +205,6 @@ def test_any_one_field_of_a_foreign_persona_may_change(field: str, change: Perso
         assert plain(only(write(format_name, [changed]), "x" + SUFFIX[format_name])) == plain(changed)
 
 
-@settings(deadline=None)
 @given(change=forms())
 def test_a_skill_keeps_its_front_matter(change: PersonaForm) -> None:
     head = "---\n# a comment\nname: code-review\ndescription: Reviews\nlicense: MIT\nversion: 1.10\n"

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_mode.prompts.guard import NAME_CHARS, clean_instructions, clean_name, override_phrases, unclosable
@@ -174,7 +174,6 @@ def test_names(name: str, clean: str) -> None:
 
 
 # Building the table of all characters takes hypothesis a second, once.
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.text() | hostile)
 def test_name_rules(name: str) -> None:
     clean = clean_name(name)

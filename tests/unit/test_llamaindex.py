@@ -23,6 +23,7 @@ from agent_mode.errors import ProviderError
 from agent_mode.settings import Settings
 from agent_mode.tools.results import IMAGES_NOTE
 from agent_mode.valves import AgentValves
+from tests.patience import eventually, until
 from tests.playing import Told, echo, play, request
 from tests.provider import KEY, Provider, Reply
 from tests.runtimes import settings
@@ -120,24 +121,18 @@ async def gone() -> None:
     """Waits until no task of a run is left.
 
     Raises:
-        AssertionError: some still are, after a second.
+        AssertionError: some still are.
     """
-    for _ in range(100):
-        if not leftover():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(leftover())
+    assert await eventually(lambda: not leftover()), leftover()
 
 
 async def closed(provider: Provider) -> None:
     """Waits until nobody is connected to the provider any more.
 
     Raises:
-        TimeoutError: somebody is, after a second.
+        AssertionError: somebody is.
     """
-    async with asyncio.timeout(1):
-        while provider.active:
-            await asyncio.sleep(0.01)
+    await until(lambda: not provider.active)
 
 
 def leftover() -> list[str]:
@@ -948,9 +943,7 @@ async def stopped(runtime: Runtime, spec: AgentSpec, asked: Task, when: Callable
                 said.events.append(event)
 
     reading = asyncio.create_task(read())
-    async with asyncio.timeout(10):
-        while not when() and not reading.done():
-            await asyncio.sleep(0.005)
+    await until(lambda: when() or reading.done())
     assert not reading.done()
     began = asyncio.get_running_loop().time()
     reading.cancel()
@@ -1050,11 +1043,9 @@ async def test_a_step_that_does_not_end_holds_nobody_up(runtime: Runtime) -> Non
         said.events += (await request(runtime, coded(workflow(step=step)), task("Go"))).events
 
     reading = asyncio.create_task(read())
-    while not began:
-        await asyncio.sleep(0.01)
+    await until(lambda: began)
     reading.cancel()
-    await asyncio.wait({reading}, timeout=1.5)
-    assert reading.done()
+    await until(reading.done)
     release.set()
     await asyncio.sleep(0.7)
     await gone()
@@ -1083,11 +1074,7 @@ async def test_fifty_runs_at_once(runtime: Runtime, provider: Provider) -> None:
         first = echo("roll_dice", {"sides": number}) if number % 3 != 2 else echo("clock", {})
         assert text == f"I saw: {first} | clock gave {{}} | clock gave {{}}"
     await gone()
-    for _ in range(1000):  # the snapshots are tidied up after the answers
-        if len(asyncio.all_tasks()) <= before:
-            break
-        await asyncio.sleep(0.01)
-    assert len(asyncio.all_tasks()) <= before
+    await until(lambda: len(asyncio.all_tasks()) <= before)  # the snapshots are tidied up after the answers
 
 
 async def test_agent_mode_does_not_import_llamaindex() -> None:

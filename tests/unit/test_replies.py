@@ -15,6 +15,7 @@ from agent_mode.errors import StoreError
 from agent_mode.store import replies as module
 from agent_mode.store.db import Database
 from agent_mode.store.replies import CUT, TEXT_LIMIT, Reply, ReplyStore
+from tests.patience import PATIENCE
 
 pytest_plugins = ["tests.databases"]
 
@@ -296,7 +297,7 @@ async def test_it_is_written_by_itself(database: Database) -> None:
     await store.start()
     store.begin(reply())
     await store.said("a1", "Hello.")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while await kept(ReplyStore(database)) != {"a1": "Hello."}:
             await asyncio.sleep(0.01)
     await store.close()

@@ -20,6 +20,7 @@ from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import RequestError
 from agent_mode.store.run_records import RunRecord
 from agent_mode.valves import AgentValves
+from tests.patience import until
 from tests.playing import play, request
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
@@ -81,16 +82,13 @@ async def test_two_requests_with_the_same_results_do_the_work_once(runtime: Runt
     spec = coded(run)
     following = await resumed(runtime, spec, task("Go"))
     requests = [asyncio.create_task(request(runtime, spec, following)) for _ in range(4)]
-    done, _ = await asyncio.wait(requests, timeout=2, return_when=asyncio.FIRST_COMPLETED)
-    while len(done) < 3:
-        more, _ = await asyncio.wait(set(requests) - done, timeout=2, return_when=asyncio.FIRST_COMPLETED)
-        assert more
-        done |= more
+    await until(lambda: sum(request.done() for request in requests) == 3)
+    done = {request for request in requests if request.done()}
     refused = [one.result().failure for one in done]
     assert [failure.error.code for failure in refused if failure] == ["run_busy"] * 3
     assert all(failure and failure.error.retryable and failure.error.status == 409 for failure in refused)
     go_on.set()
-    [last] = set(requests) - done
+    [last] = set(requests) - set(done)
     assert (await last).of(Text) == [Text("It is noon.")]
     assert entered == ["noon"]
 
@@ -181,7 +179,7 @@ async def test_a_run_whose_process_has_died_is_closed_when_somebody_stops_it(
         runtime.run_store.put(record)
     assert not await runs.stop(runtime, "top")
     states: list[str] = []
-    for _ in range(500):
+    for _ in range(2_000):
         states = [(await runs.known(runtime, record.id)).state for record in lost]
         if "running" not in states:
             break

@@ -19,7 +19,8 @@ import pytest_asyncio
 from agent_mode.sandbox import printed
 from agent_mode.sandbox.items import Limits, Log, Output
 from agent_mode.sandbox.sandbox import Sandbox
-from tests.sandboxes import Outcome, echo, eventually, processes, run, ticking, tidy
+from tests.patience import PATIENCE, eventually
+from tests.sandboxes import Outcome, echo, processes, run, ticking, tidy
 
 SHORT = Limits(seconds=0.5)
 STARTS = "import subprocess\ndef run():\n subprocess.Popen("
@@ -105,7 +106,7 @@ async def test_too_long(sandbox: Sandbox, code: str, line: int | None) -> None:
         assert outcome.code == "code_timeout"
         assert outcome.error
         assert "0.5 seconds" in outcome.error.message
-        assert 0.5 < outcome.seconds < 2.5
+        assert 0.5 < outcome.seconds < PATIENCE
         if line is None:
             return
         if outcome.error.message.endswith(f", in line {line}."):
@@ -123,7 +124,7 @@ async def test_asking_without_end_is_no_way_around_the_time(sandbox: Sandbox) ->
     code = "async def run(tools):\n while True:\n  for _ in range(10000): pass\n  await tools.call('x')"
     outcome = await fails(sandbox, code, SHORT)
     assert outcome.code == "code_timeout"
-    assert outcome.seconds < 10
+    assert outcome.seconds < PATIENCE
 
 
 async def test_processor_time_is_the_second_line_of_defence(sandbox: Sandbox) -> None:
@@ -133,7 +134,7 @@ resource.setrlimit(resource.RLIMIT_CPU, (1, 5))
 def run():
     while True: pass
 """
-    outcome = await fails(sandbox, code, Limits(seconds=20))
+    outcome = await fails(sandbox, code, Limits(seconds=600))
     assert outcome.code == "code_timeout"
 
 
@@ -451,7 +452,7 @@ def run():
         except OSError:
             pass
     yield 'x'
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -472,18 +473,18 @@ def run():
     ids=range(10),
 )
 async def test_writing_into_the_connection(sandbox: Sandbox, data: str) -> None:
-    outcome = await fails(sandbox, SCRIBBLE.format(data=data), Limits(seconds=5))
+    outcome = await fails(sandbox, SCRIBBLE.format(data=data), Limits(seconds=600))
     assert outcome.code == "code_broken_channel"
-    assert outcome.seconds < 4
+    assert outcome.seconds < PATIENCE
 
 
 @pytest.mark.parametrize("then", ["yield 'x'", "return", "raise ValueError", "exit()"])
 async def test_closing_every_descriptor(sandbox: Sandbox, then: str) -> None:
     outcome = await fails(
-        sandbox, f"import os\ndef run():\n os.closerange(0, 4096)\n {then}", Limits(seconds=5)
+        sandbox, f"import os\ndef run():\n os.closerange(0, 4096)\n {then}", Limits(seconds=600)
     )
     assert outcome.code == "code_broken_channel"
-    assert outcome.seconds < 4
+    assert outcome.seconds < PATIENCE
 
 
 async def test_shutting_the_connection_down(sandbox: Sandbox) -> None:
@@ -495,15 +496,15 @@ def run():
             socket.socket(fileno=os.dup(fd)).shutdown(socket.SHUT_WR)
         except OSError:
             pass
-    time.sleep(60)
+    time.sleep(600)
 """
-    outcome = await fails(sandbox, code, Limits(seconds=20))
+    outcome = await fails(sandbox, code, Limits(seconds=600))
     assert outcome.code == "code_broken_channel"
-    assert outcome.seconds < 5
+    assert outcome.seconds < PATIENCE
 
 
 async def test_a_fork_bomb(sandbox: Sandbox, folder: Path) -> None:
-    outcome = await fails(sandbox, "import os\ndef run():\n while True: os.fork()", Limits(seconds=5))
+    outcome = await fails(sandbox, "import os\ndef run():\n while True: os.fork()", Limits(seconds=600))
     assert outcome.code == "code_failed"
     assert "More than 100 forks" in str(outcome.error)
     assert await eventually(lambda: len(processes(folder)) == 1)  # the fork server
@@ -649,4 +650,4 @@ async def test_a_python_that_never_gets_ready(tmp_path: Path, monkeypatch: pytes
     assert outcome.code == "sandbox"
     assert "not ready within 0.3 seconds" in str(outcome.error)
     await sandbox.close()
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < PATIENCE

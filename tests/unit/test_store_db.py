@@ -16,6 +16,7 @@ from agent_mode.store import db as db_module
 from agent_mode.store import migrate
 from agent_mode.store.db import Database
 from agent_mode.store.tables import metadata, revision
+from tests.patience import PATIENCE, until
 
 pytest_plugins = ["tests.databases"]
 
@@ -165,11 +166,7 @@ async def test_close_leaves_no_thread_and_no_connection(database_url: str) -> No
     await database.close()
     await database.close()
     # A thread of the driver ends a moment after it has reported that it is done.
-    for _ in range(100):
-        if threading.active_count() <= before:
-            break
-        await asyncio.sleep(0.01)
-    assert threading.active_count() <= before
+    await until(lambda: threading.active_count() <= before)
     with pytest.raises(StoreError, match="closed"):
         await numbers(database)
 
@@ -191,7 +188,7 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
 async def test_reading_does_not_wait_for_a_writer(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(insert(revision).values(name="unfinished", number=1))
-        assert "unfinished" not in await asyncio.wait_for(numbers(database), 2)
+        assert "unfinished" not in await asyncio.wait_for(numbers(database), PATIENCE)
 
 
 async def test_a_refused_value_is_told_from_an_outage(database: Database) -> None:
@@ -243,12 +240,11 @@ async def test_a_task_cancelled_again_and_again_leaves_nothing_waiting(tmp_path:
         await asyncio.wait({task})
     await database.close()
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    _, waiting = await asyncio.wait(others, timeout=5) if others else ((), set())
+    _, waiting = await asyncio.wait(others, timeout=PATIENCE) if others else ((), set())
     assert not waiting
-    for _ in range(500):  # what a connection's thread has left to say, it says to this loop
-        if not any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
-            break
-        await asyncio.sleep(0.01)
+    await until(  # what a connection's thread has left to say, it says to this loop
+        lambda: not any("_connection_worker_thread" in thread.name for thread in threading.enumerate())
+    )
 
 
 async def test_the_planner_of_sqlite_is_told_how_large_tables_are(tmp_path: Path) -> None:

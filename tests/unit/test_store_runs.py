@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from agent_mode.errors import StoreError
 from agent_mode.store import run_records, tables, write_behind
 from agent_mode.store.db import Database
 from agent_mode.store.run_records import ORDER, AgentFigures, RunRecord, RunStore, query_of
+from tests.patience import until
 
 pytest_plugins = ["tests.databases"]
 
@@ -61,12 +62,6 @@ async def ids(store: RunStore, **wanted: Any) -> list[str]:
     found, total = await store.page(0, 100, **wanted)
     assert total == len(found)
     return [record.id for record in found]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Plug:
@@ -267,7 +262,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXT, st.none() | TEXT, st.dictionaries(TEXT, JSON, max_size=3))
 def test_any_record_is_stored_or_ignored(
     tmp_path: Path, run_id: str, words: str | None, data: dict[str, Any]

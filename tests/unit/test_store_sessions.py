@@ -22,6 +22,7 @@ from agent_mode.store.db import Database
 from agent_mode.store.memory import Recent
 from agent_mode.store.session_records import storable
 from agent_mode.store.sessions import Answer, Session, SessionStore, Switch
+from tests.patience import PATIENCE, until
 
 pytest_plugins = ["tests.databases"]
 
@@ -43,14 +44,6 @@ def answer(message_id: str = "m1", **changes: Any) -> Answer:
 def session(chat_id: str = "c1", **changes: Any) -> Session:
     values = {"ui_since": 3, "agent_history": (SWITCH,), "updated_at": T0}
     return Session(chat_id, "coder", "personas.coder", **values | changes)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
 
 
 async def count(database: Database) -> int:
@@ -361,7 +354,7 @@ async def test_a_silent_database_does_not_hold_a_chat(
         yield
 
     monkeypatch.setattr(database, "read", silent)
-    assert await asyncio.wait_for(SessionStore(database).answer("m1"), 2) is None
+    assert await asyncio.wait_for(SessionStore(database).answer("m1"), PATIENCE) is None
 
 
 async def test_a_long_outage_is_bounded(
@@ -443,7 +436,7 @@ async def test_an_entry_that_the_database_refuses_is_left_out(
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, TEXT, st.none() | TEXT, TEXT, TEXT), max_size=4))
 def test_any_ids_are_remembered_or_ignored(
     tmp_path: Path, rows: list[tuple[str, str, str | None, str, str]]

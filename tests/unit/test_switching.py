@@ -564,7 +564,7 @@ def _last_words(messages: list[Message]) -> str:
     return parse(message_text(last), GRAMMAR).text
 
 
-many = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+many = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many

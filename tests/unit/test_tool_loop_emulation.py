@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.provider import Provider, Reply
 from tests.scripted import seen
 from tests.server import outputs, wire
@@ -461,7 +462,7 @@ def test_approvals_in_a_temporary_chat(provider: Provider) -> None:
 
 def test_stop_while_a_tool_runs(provider: Provider) -> None:
     kit = tools()
-    kit.add(lambda: "late", spec={"name": "sleep", "parameters": {}}, delay=10)
+    kit.add(lambda: "late", spec={"name": "sleep", "parameters": {}}, delay=600)
     desk = Desk(provider, kit)
     began = time.monotonic()
     threading.Timer(0.3, desk.stop.press).start()
@@ -469,7 +470,7 @@ def test_stop_while_a_tool_runs(provider: Provider) -> None:
     with pytest.raises(Stopped):
         desk.ask("tell: Hm\ncall: roll_dice then call: number & sleep")
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENCE
     assert [call.status for call in desk.loop.calls] == ["completed", "completed", "incomplete"]
     assert desk.items == [
         ("message", "incomplete"),
@@ -493,7 +494,7 @@ def test_stop_while_the_second_answer_streams(provider: Provider) -> None:
 
     left = time.monotonic()
     while provider.last().closed_at is None:
-        assert time.monotonic() - left < 1
+        assert time.monotonic() - left < PATIENCE
         time.sleep(0.01)
     assert desk.text.startswith("tok tok")
     assert len(desk.text) < 200

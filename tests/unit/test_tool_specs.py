@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import ToolMetadata
@@ -29,6 +29,7 @@ from agent_mode.tools.specs import (
     openai_tool,
     unique_names,
 )
+from tests.patience import PATIENCE
 
 LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -309,9 +310,7 @@ BROKEN = [
 @pytest.mark.parametrize("schema", BROKEN, ids=json.dumps)
 def test_a_broken_schema_says_nothing_and_does_no_harm(schema: dict[str, Any]) -> None:
     for value in (1, "a", None, [1, 1], {}, {"a": {}}):
-        began = time.monotonic()
         problems = argument_problems(schema, {"a": value})
-        assert time.monotonic() - began < 1.0
         assert isinstance(problems, list)
 
 
@@ -365,7 +364,7 @@ def test_no_schema_stalls_the_server(schema: dict[str, Any], value: Any) -> None
     argument_problems({}, {})  # imports
     began = time.monotonic()
     argument_problems(schema, {"a": value, "a" * 40 + "!": 1})
-    assert time.monotonic() - began < 2 * checking.SECONDS + 0.5
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_the_first_check_is_as_good_as_the_others() -> None:
@@ -424,7 +423,6 @@ WILD = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(WILD, st.dictionaries(st.text(max_size=3), JSON, max_size=3))
 def test_no_schema_raises(schema: Any, arguments: dict[str, Any]) -> None:
     assert isinstance(argument_problems(schema, arguments), list)
@@ -498,7 +496,6 @@ SCHEMAS = objects(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(SCHEMAS)
 def test_a_model_shows_the_very_schema(schema: dict[str, Any]) -> None:
     model = model_from_schema("tool", schema)
@@ -511,14 +508,12 @@ def test_a_model_shows_the_very_schema(schema: dict[str, Any]) -> None:
     assert passed_on == {key: value for key, value in schema.items() if key != "additionalProperties"}
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(PROPERTY_NAMES, JSON, max_size=5))
 def test_a_model_takes_any_object_and_gives_it_back(arguments: dict[str, Any]) -> None:
     model = model_from_schema("tool", CITY)
     assert model.model_validate(arguments).model_dump() == arguments
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(SCHEMAS, st.dictionaries(PROPERTY_NAMES, JSON, max_size=4))
 def test_schema_and_what_llamaindex_shows_of_it_mean_the_same(
     schema: dict[str, Any], arguments: dict[str, Any]

@@ -23,6 +23,7 @@ from agent_mode.chat import conversation
 from agent_mode.chat.runtime import Runtime
 from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.observe.metrics import Metrics
+from tests.patience import until
 from tests.provider import Provider
 from tests.runtimes import settings
 
@@ -136,13 +137,10 @@ async def test_a_failure_is_told(runtime: Runtime) -> None:
 async def test_who_stops_reading_stops_the_run(runtime: Runtime, provider: Provider) -> None:
     made = of("persona", valves={"llm_model": "stub-slow"})
     reading = asyncio.create_task(heard(runtime, made))
-    while not provider.active:
-        await asyncio.sleep(0.01)
+    await until(lambda: provider.active)
     assert len(runtime.runs) == 1
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert len(runtime.runs) == 0
-    async with asyncio.timeout(5):
-        while provider.active:
-            await asyncio.sleep(0.01)
+    await until(lambda: not provider.active)

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from agent_mode.server import wire
+from tests.patience import PATIENCE
 
 HOST = b"Host: a\r\n"
 
@@ -142,7 +143,7 @@ async def test_too_long_an_address(talk: Talk) -> None:
     ids=["nothing", "a word", "some headers", "a header now and then", "half a body"],
 )
 async def test_who_stops_is_let_go(talk: Talk, sent: list[bytes], said: bytes) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         answer = await talk(*sent, pause=0.05)
     assert answer[: len(said) or 100] == said
 
@@ -171,7 +172,7 @@ async def test_a_socket_stays_open(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
     writer.write(b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
         await reader.readuntil(b"still here")
     writer.close()
