@@ -16,6 +16,7 @@ from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import Open, OpenAdmin
 from tests.e2e.stand import Stand
 from tests.e2e.webui import EVERYBODY, PASSWORD
+from tests.server.servers import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -302,7 +303,7 @@ def test_a_try_is_stopped(stand: Stand, agents_page: OpenAdmin) -> None:
         expect(log.get_by_text(re.compile("Prompt 1"))).to_be_visible()
         window.main.get_by_label("Try it").get_by_role("button", name="Stop").click()
         expect(log.get_by_text("Stopped.")).to_be_visible()
-        assert stand.provider.active == 0 or stand.provider.last().closed_at is not None
+        assert eventually(lambda: not stand.provider.active)
 
 
 def test_a_paste_of_20_mb_is_refused_and_does_no_harm(
