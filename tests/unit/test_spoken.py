@@ -92,6 +92,7 @@ async def test_the_record_of_a_persona_tells_of_all_its_requests(runtime: Runtim
 
 
 async def test_another_question_begins_anew(runtime: Runtime) -> None:
+    events: list[Event] = []
     for _ in range(2):
         events = await ask(runtime, [{"role": "user", "content": "say: hello"}])
     record = await recorded(runtime)
