@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
@@ -102,6 +102,14 @@ class Work:
         if self.spec.valves.show_progress:
             await self.emit(Status(description, done=False))
 
+    @asynccontextmanager
+    async def asking(self, *, silently: bool = False) -> AsyncIterator[None]:
+        """While the LLM is asked: says so, and does not hand over to the caller."""
+        with self.state.working():
+            if not silently:
+                await self.status("Thinking…")
+            yield
+
     def sampling(self) -> dict[str, Any]:
         """Fields of an LLM request that the chat and the valves set, without tools."""
         params = {k: v for k, v in self.task.params.items() if k not in ("tools", "tool_choice")}
@@ -113,6 +121,7 @@ class Work:
         self,
         messages: list[dict[str, Any]],
         into: Assembly,
+        /,
         *,
         tools: list[dict[str, Any]] | None = None,
         **params: Any,
@@ -143,7 +152,8 @@ class Work:
         payload["stream_options"] = {"include_usage": True}
         if tools:
             payload["tools"] = tools
-        with self.state.working():
+        # A persona without tools speaks at once, as in its own chats.
+        async with self.asking(silently=self.spec.agent_type == "persona" and not tools):
             async with aclosing(self.services.llm.stream(self.connection, payload, Facts())) as blocks:
                 async for block in blocks:
                     for event in _events(block, into):
@@ -152,7 +162,7 @@ class Work:
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)
 
-    async def complete(self, messages: list[dict[str, Any]], **params: Any) -> str:
+    async def complete(self, messages: list[dict[str, Any]], /, **params: Any) -> str:
         """One LLM call whose words go to the agent's code, not to the chat.
 
         Raises:

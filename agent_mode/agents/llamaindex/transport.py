@@ -74,8 +74,7 @@ class RunTransport(httpx.AsyncBaseTransport):
         if stream:
             answer = _Answer(self._ask(payload, key, size, self._calls), self._open)
             return httpx.Response(200, headers=_STREAM, stream=answer, request=request)
-        with work.state.working():
-            await work.status("Thinking…")
+        async with work.asking():
             data = await work.services.llm.complete(work.connection, payload)
         self._note(key, size, {"choices": [_first(data)]}, data.get("usage"))
         return httpx.Response(200, json=data, request=request)
@@ -105,8 +104,7 @@ class RunTransport(httpx.AsyncBaseTransport):
             call.get("id") for message in payload["messages"] for call in message.get("tool_calls") or ()
         }
         payload["stream_options"] = {"include_usage": True}
-        with work.state.working():
-            await work.status("Thinking…")
+        async with work.asking():
             async with aclosing(work.services.llm.stream(work.connection, payload, facts)) as blocks:
                 async for block in blocks:
                     for piece in _pieces(_readable(block, whole, taken, f"call_{number}")):
