@@ -122,8 +122,11 @@ def _line(data: dict[str, Any]) -> bytes:
 
 
 def error_body(error: AgentModeError) -> dict[str, Any]:
-    """An error as OpenAI's clients and Open WebUI read it: `{"error": {"message", "type", "code", …}}`."""
-    return {"error": {**error.report(), "type": type(error).__name__}}
+    """An error as OpenAI's clients and Open WebUI read it: `{"error": {"message", "type", "code", …}}`.
+
+    Its message holds the cure too: they show nothing else.
+    """
+    return {"error": {**error.report(), "message": str(error), "type": type(error).__name__}}
 
 
 def tool_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:
