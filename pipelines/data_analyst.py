@@ -11,8 +11,8 @@ import statistics
 from agent_mode import AgentError, AgentPipeline, AgentValves, bar_chart, table_of
 
 NO_TABLE = (
-    "Paste a table with headings and a column of numbers, as CSV or as a JSON list of objects. Of an attached "
-    "file Open WebUI hands on only passages, unless you click it and choose “Using Entire Document”."
+    "Paste a table with headings and a column of numbers, as CSV or as a JSON list of objects. Of an "
+    "attached file Open WebUI hands on only passages, unless you click it and choose “Using Entire Document”."
 )
 
 

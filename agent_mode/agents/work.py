@@ -153,11 +153,12 @@ class Work:
         if tools:
             payload["tools"] = tools
         # A persona without tools speaks at once, as in its own chats.
-        async with self.asking(silently=self.spec.agent_type == "persona" and not tools):
-            async with aclosing(self.services.llm.stream(self.connection, payload, Facts())) as blocks:
-                async for block in blocks:
-                    for event in _events(block, into):
-                        yield event
+        silently = self.spec.agent_type == "persona" and not tools
+        asked = self.services.llm.stream(self.connection, payload, Facts())
+        async with self.asking(silently=silently), aclosing(asked) as blocks:
+            async for block in blocks:
+                for event in _events(block, into):
+                    yield event
         self.state.budget.add_usage(into.usage, characters=len(json.dumps(messages)) + len(into.text))
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)

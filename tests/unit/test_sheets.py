@@ -23,7 +23,7 @@ def attached(*parts: str) -> str:
     attributes = 'id="1" name="t.csv" resource-type="file" resource-id="a8b2"'
     sources = "\n".join(f"<source {attributes}>{part}</source>" for part in parts)
     return (
-        "### Task:\nRespond, incorporating citations **only when the <source> tag includes an explicit id** (e.g., "
+        "### Task:\nRespond, incorporating citations only when the <source> tag has an id (e.g., "
         f'<source id="1">).\n\n<context>\n{sources}\n</context>\n\n{ASKED}'
     )
 

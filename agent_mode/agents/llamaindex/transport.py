@@ -8,6 +8,7 @@ connection pool, the retries and the readable errors.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
@@ -133,6 +134,8 @@ class _Answer(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._among.discard(self)
+        if inspect.isasyncgen(self._blocks) and self._blocks.ag_running:
+            return  # a step reads it that is being cancelled, and closes it
         await self._blocks.aclose()
 
 
