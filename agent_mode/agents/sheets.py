@@ -1,4 +1,4 @@
-"""The table that came with a request: in the user's words, or as a file that Open WebUI put in front of them."""
+"""The table that came with a request: in the user's words, or in a file that Open WebUI put before them."""
 
 from __future__ import annotations
 

@@ -105,12 +105,12 @@ class RunTransport(httpx.AsyncBaseTransport):
             call.get("id") for message in payload["messages"] for call in message.get("tool_calls") or ()
         }
         payload["stream_options"] = {"include_usage": True}
-        async with work.asking():
-            async with aclosing(work.services.llm.stream(work.connection, payload, facts)) as blocks:
-                async for block in blocks:
-                    for piece in _pieces(_readable(block, whole, taken, f"call_{number}")):
-                        yield piece
-                        await asyncio.sleep(0)
+        asked = work.services.llm.stream(work.connection, payload, facts)
+        async with work.asking(), aclosing(asked) as blocks:
+            async for block in blocks:
+                for piece in _pieces(_readable(block, whole, taken, f"call_{number}")):
+                    yield piece
+                    await asyncio.sleep(0)
         self._note(key, size, {"choices": [{"message": whole.message()}]}, facts.usage)
 
     def _note(self, key: str, size: int, answer: dict[str, Any], usage: Any) -> None:
