@@ -350,6 +350,9 @@ class AgentValves(Valves):
         600, "Seconds of one run; waiting for tools in the chat not counted", minimum=1, maximum=86_400
     )
     tool_timeout: int = number(60, "Seconds that one tool may take", minimum=1, maximum=3600)
+    tool_retries: int = number(
+        1, "How often Open WebUI is asked again when the connection fails: 1, or 0", minimum=0, maximum=1
+    )
     tool_result_limit: int = number(
         100_000, "Characters of a tool's result that the LLM sees", minimum=1000, maximum=10_000_000
     )

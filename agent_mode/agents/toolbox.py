@@ -20,6 +20,7 @@ from agent_mode.errors import AgentModeError, LimitError, ToolError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools import results, specs
 from agent_mode.tools.loopback import THREE_WAYS
+from agent_mode.tools.rest import retrying
 from agent_mode.tools.specs import ToolSpec
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ class Toolbox:
                 await work.emit(Status(self._missing))
         if credential is None or not (work.spec.valves.more_tools or services.openwebui.known):
             return []
-        return await services.openwebui.tools_of(credential)
+        with retrying(work.spec.valves.tool_retries):
+            return await services.openwebui.tools_of(credential)
 
     def add(self, tool: OwnTool) -> str:
         """Adds one of the agent's own to what was gathered; returns the name to call it by."""
@@ -294,7 +296,7 @@ class Toolbox:
         work = self._work
         services = work.services
         credential = await services.credential_of(work.task.caller)
-        with work.state.working():
+        with work.state.working(), retrying(work.spec.valves.tool_retries):
             outcome = await services.loopback.call(
                 credential, spec, arguments, timeout=work.spec.valves.tool_timeout
             )

@@ -121,9 +121,16 @@ def _line(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
-def error_body(error: AgentModeError) -> dict[str, Any]:
-    """An error as OpenAI's clients and Open WebUI read it: `{"error": {"message", "type", "code", …}}`."""
-    return {"error": {**error.report(), "type": type(error).__name__}}
+def error_body(error: AgentModeError, output: str = "") -> dict[str, Any]:
+    """An error as OpenAI's clients and Open WebUI read it: `{"error": {"message", "type", "code", …}}`.
+
+    Args:
+        error: what went wrong.
+        output: what was said until then, where nobody has it yet. Inside of `error`: OpenAI's client library
+            hands on nothing else.
+    """
+    told = {**error.report(), "type": type(error).__name__}
+    return {"error": told | ({"output": output} if output else {})}
 
 
 def tool_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:

@@ -253,15 +253,9 @@ class _Page:
         if self._json_problem:
             self._show([Problem("JSON", self._json_problem, "Correct it in the JSON tab.")])
             return
-        made = await self._read(self._values)
-        if made.form is not None and self._record is None:
-            backend = self._visit.backend
-            if backend.has_pipeline(made.form.id):
-                made = Draft(problems=[shared.taken(made.form.id)])
-            elif await self._visit.runtime.agent_store.get(made.form.id) is not None:
-                made = Draft(problems=[shared.exists(made.form.id)])
+        made = await shared.check_draft(self._visit.backend, self._values, self._record)
         self._show(made.problems)
-        if made.form is None or made.parts is None:
+        if made.problems:
             return
         odd = await self._odd(made)
         with self._editor.notices:
