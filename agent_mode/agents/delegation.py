@@ -84,7 +84,7 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
     )
     with work.state.working():
         child = await prepare(spec, below, work.state, work.services, parent=work, path=(*work.path, key))
-    record = recording.begin(child, parent_id=recording.id_of(work))
+    record = recording.begin(child, parent_id=work.record_id)
     try:
         await perform(child)
     except asyncio.CancelledError:
