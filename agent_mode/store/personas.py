@@ -155,7 +155,7 @@ class PersonaStore:
         if not self.keep.versioning:
             await self._prepare(f"before changing {form.key}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.find(connection, form.key)
             if expected is not None:
                 await versions.expect(connection, form.key, known, expected)
@@ -176,7 +176,7 @@ class PersonaStore:
         done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
         await self._prepare(f"before importing {counted(len(forms), 'persona')}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.read_all(connection)
             changes: list[rows.Change] = []
             for form in {form.key: form for form in forms}.values():
@@ -203,7 +203,7 @@ class PersonaStore:
             return
         await self._prepare(f"before deleting {key}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.find(connection, key)
             if known is None or _is_gone(known):
                 return
@@ -225,7 +225,7 @@ class PersonaStore:
                 )
         done = _outcomes()
         async with self._db.begin() as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.read_all(connection)
             taken = await self._taken(connection, [form.key for form in forms])
             for form in {form.key: form for form in forms}.values():
@@ -292,7 +292,7 @@ class PersonaStore:
         form = old.form()
         await self._prepare(f"before rolling {key} back to {old.label}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.find(connection, key)
             if known is not None and known.content_hash == content_hash(form):
                 return known
@@ -314,7 +314,7 @@ class PersonaStore:
         """
         await self._prepare("before restoring a backup")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.read_all(connection)
             todo = plan(known.values(), saved)
             changes = [
