@@ -24,6 +24,10 @@ _WORDS = {
     "removed": ("of your own go; their versions stay", "red"),
     "kept": ("shipped ones that are newer stay", "grey"),
     "unchanged": ("are as in the backup already", "grey"),
+    "disabled": (
+        "of these, enabled in the backup, are not: an agent has the name. Disable it first",
+        "amber",
+    ),
 }
 
 
