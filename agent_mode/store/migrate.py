@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from agent_mode.errors import StoreError
 
-HEAD = "0010"
+HEAD = "0011"
 """Newest schema version; a test checks that it is the newest file in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

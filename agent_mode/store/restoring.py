@@ -27,7 +27,7 @@ class RestorePlan:
     kept: tuple[str, ...] = ()
     """Shipped personas that are newer than the backup: the catalogue would bring them back anyway."""
     disabled: tuple[str, ...] = ()
-    """Those of the above that are enabled in the backup, and not here: an agent has taken their name since."""
+    """Those of the above that are enabled in the backup, and not here: an agent has taken the name since."""
 
     @property
     def changes(self) -> bool:

@@ -173,9 +173,9 @@ async def test_a_look_changes_nothing(database: Database, database_url: str) -> 
         await Database.open_as_it_is(database_url)
 
 
-async def test_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+def test_there_is_nothing_to_look_at(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
-        await Database.open_as_it_is(f"sqlite+aiosqlite:///{tmp_path / 'none' / 'agent_mode.db'}")
+        asyncio.run(Database.open_as_it_is(f"sqlite+aiosqlite:///{tmp_path / 'none' / 'agent_mode.db'}"))
     assert caught.value.code == "database_missing"
     assert list(tmp_path.iterdir()) == []
 
