@@ -25,7 +25,7 @@ _WORDS = {
     "kept": ("shipped ones that are newer stay", "grey"),
     "unchanged": ("are as in the backup already", "grey"),
     "disabled": (
-        "of these, enabled in the backup, are not: an agent has the name. Disable it first",
+        "of these cannot be enabled: an agent has the name. Disable the agent first",
         "amber",
     ),
 }
@@ -111,6 +111,8 @@ async def persona_backup(visit: Visit, name: str) -> None:
         with body:
             if plan.changes:
                 banner("This is what restoring it would change.", "Nothing was changed yet.")
+            elif plan.disabled:
+                banner("All personas are as in this backup, as far as agents leave them their names.", "")
             else:
                 banner("All personas are as in this backup.", "There is nothing to restore.", tone="good")
             _draw(plan)
