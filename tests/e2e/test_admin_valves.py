@@ -62,6 +62,9 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     window.open("/valves/personas")
     form.get_by_role("button", name="Reset Max steps").click()
     expect(form.get_by_label("Max steps", exact=True)).to_have_value("5")
+    expect(form.get_by_role("button", name="Reset Max steps")).to_be_hidden()
+    window.page.keyboard.press("Tab")
+    expect(form.get_by_label("Max steps", exact=True)).to_be_focused()
     form.get_by_role("button", name="Save").click()
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
     assert held(stand) == {**before, **changes, "max_steps": 5}

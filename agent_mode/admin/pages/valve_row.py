@@ -10,10 +10,11 @@ from typing import Any
 from nicegui import ui
 
 from agent_mode.admin.pages.components.buttons import icon_button
-from agent_mode.admin.pages.components.schema_fields import Field
+from agent_mode.admin.pages.components.schema_fields import Field, has_secret
 from agent_mode.admin.pages.components.schema_form import Form
 
 _SHOWN = 60
+_SECRET = "secret: never shown, and not kept before it is saved"
 _NONE = object()
 _LEFT = "(event) => { if (!event.currentTarget.contains(event.relatedTarget)) emit() }"
 
@@ -44,7 +45,7 @@ class Row:
         self._reset = reset
         self._here = self._visited = self._due = False
         self._known: Any = _NONE
-        self._box = ui.element("div").classes("am-valve")
+        self._box = ui.element("div").classes("am-valve").props("tabindex=-1")
         self._box.on("focusin", self._enter, [])
         self._box.on("focusout", self._leave, js_handler=_LEFT)
 
@@ -63,6 +64,10 @@ class Row:
                     "undo", f"Reset {self.field.label}", lambda: self._reset(self.field)
                 )
         self.mark()
+
+    def focus(self) -> None:
+        """Has the focus, where the button that had it is gone; the next Tab goes to the field."""
+        ui.run_javascript(f"getHtmlElement({self._box.id}).focus({{preventScroll: true}})")
 
     def mark(self) -> None:
         """Says whether it is as by default."""
@@ -114,7 +119,9 @@ def _default(field: Field) -> str:
     if field.required:
         return "must be set"
     if field.secret:
-        return "secret: never shown, and not kept before it is saved"
+        return _SECRET
+    if has_secret(field):
+        return f"with a {_SECRET}"
     if field.default is None or field.default == "":
         return "default: empty"
     if isinstance(field.default, bool):

@@ -211,6 +211,7 @@ class _Page:
         self._held.pop(field.name, None)
         self._fields.forget(field.name)
         self._rows[field.name].draw()
+        self._rows[field.name].focus()
         self._touched()
 
     def _reset_all(self) -> None:
