@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
@@ -143,12 +144,14 @@ class Work:
         payload["stream_options"] = {"include_usage": True}
         if tools:
             payload["tools"] = tools
+        facts = Facts()
         with self.state.working():
-            async with aclosing(self.services.llm.stream(self.connection, payload, Facts())) as blocks:
+            async with aclosing(self.services.llm.stream(self.connection, payload, facts)) as blocks:
                 async for block in blocks:
-                    for event in _events(block, into):
+                    for event in _events(block, facts.chunks, into):
                         yield event
-        self.state.budget.add_usage(into.usage, characters=len(json.dumps(messages)) + len(into.text))
+        characters = 0 if into.usage else len(json.dumps(messages)) + len(into.text)
+        self.state.budget.add_usage(into.usage, characters=characters)
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)
 
@@ -166,17 +169,25 @@ class Work:
         return whole.text
 
 
-def _events(block: bytes, into: Assembly) -> list[Event]:
+def _events(block: bytes, chunks: list[dict[str, Any]], into: Assembly) -> list[Event]:
     """What a block of vetted chunks says; passed on as it is when it holds nothing but words."""
     events: list[Event] = []
     length, words_only = 0, True
-    for chunk in chunks_of(block):
+    for chunk in chunks:
         text, thought = into.add(chunk)
         length += len(text)
         if thought:
-            events.append(Reasoning(thought))
+            _say(events, Reasoning(thought))
         if text:
-            events.append(Text(text))
+            _say(events, Text(text))
         if chunk.get("usage") or into.calls or into.finish_reason:
             words_only = False
     return [Chunks(block, length)] if words_only and events else events
+
+
+def _say(events: list[Event], event: Text | Reasoning) -> None:
+    """Adds what came at the same moment as more of the same to the event before: each costs its way out."""
+    if events and type(last := events[-1]) is type(event):
+        events[-1] = replace(event, content=last.content + event.content)
+    else:
+        events.append(event)
