@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
@@ -170,24 +171,23 @@ class Work:
 
 
 def _events(block: bytes, chunks: list[dict[str, Any]], into: Assembly) -> list[Event]:
-    """What a block of vetted chunks says; passed on as it is when it holds nothing but words."""
-    events: list[Event] = []
+    """What a block of vetted chunks says; passed on as it is when it holds nothing but words.
+
+    What came at the same moment goes out as one event: each has its price on the way.
+    """
+    said: list[tuple[type[Text | Reasoning], str]] = []
     length, words_only = 0, True
     for chunk in chunks:
         text, thought = into.add(chunk)
         length += len(text)
         if thought:
-            _say(events, Reasoning(thought))
+            said.append((Reasoning, thought))
         if text:
-            _say(events, Text(text))
+            said.append((Text, text))
         if chunk.get("usage") or into.calls or into.finish_reason:
             words_only = False
-    return [Chunks(block, length)] if words_only and events else events
-
-
-def _say(events: list[Event], event: Text | Reasoning) -> None:
-    """Adds what came at the same moment as more of the same to the event before: each costs its way out."""
-    if events and type(last := events[-1]) is type(event):
-        events[-1] = replace(event, content=last.content + event.content)
-    else:
-        events.append(event)
+    if words_only and said:
+        return [Chunks(block, length)]
+    return [
+        kind("".join(words for _, words in together)) for kind, together in groupby(said, key=itemgetter(0))
+    ]
