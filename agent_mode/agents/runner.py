@@ -220,7 +220,7 @@ async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
 
 
 def _leaves_snapshots(spec: AgentSpec) -> bool:
-    """Whether there is one to be looked for: where a persona calls the caller's tools alone, there is none."""
+    """Whether there is one to be looked for: a persona that has the caller's tools alone leaves none."""
     return spec.agent_type != "persona" or spec.valves.more_tools or bool(spec.valves.allowed_agents)
 
 
