@@ -19,6 +19,11 @@ def who_speaks(name: str, before: str | None, *, is_switch: bool) -> str:
     return f"{name} takes over from {before}" if before else f"{name} takes over"
 
 
+def in_one_line(*lines: str | None) -> str:
+    """What there is of several lines, for Open WebUI shows only the last one; empty: there is nothing."""
+    return " · ".join(line for line in lines if line)
+
+
 def show_elsewhere(runtime: Runtime, context: TurnContext, line: str) -> None:
     """Shows the line above an answer of another model, off the user's path, where that can be done."""
     chat_id, message_id = context.chat_id, context.message_id

@@ -29,7 +29,7 @@ the worst message that a user can paste from costing more than milliseconds."""
 COMMAND_LIMIT = 50
 """So many commands of a message count, those that are escaped or in code included; what follows is text."""
 STRANGERS = 8
-"""So many unknown words of a sequence are looked at, whether they are typing errors."""
+"""So many unknown words of a sequence are looked at, whether they may be typing errors."""
 AGENT_WORDS = frozenset({"list", "help", "settings", "history", "rollback"})
 """What can stand behind `!agent`."""
 
@@ -140,8 +140,9 @@ class Slip(NamedTuple):
 
     word: str
     rest: str = ""
-    where: Literal["start", "apart", "later"] = "start"
-    """At the very start; there, but with a blank behind the prefix; further down in a sequence."""
+    where: Literal["start", "apart", "assigning", "later"] = "start"
+    """At the very start; there, but with a blank behind the prefix; right behind an assignment; further down
+    in a sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +301,14 @@ class _Scan:
         elif hit is not None:
             self.found.append(hit)
         elif where is not None and not match["escape"]:
-            self.slips.append(Slip(match["word"], _rest_of_line(self.text, match.end()), where))
+            place = (
+                "assigning" if where == "later" and self._follows_assignment(match.start("escape")) else where
+            )
+            self.slips.append(Slip(match["word"], _rest_of_line(self.text, match.end()), place))
+
+    def _follows_assignment(self, at: int) -> bool:
+        last = self.found[-1]
+        return last.kind == "bind" and not self.text[last.end : at].strip()
 
     def _is_cut(self, match: re.Match[str]) -> bool:
         """Whether the scan's limit may have cut the word."""

@@ -16,7 +16,7 @@ from typing import Any
 from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
 from agent_mode.chat.access import forbidden, no_access, open_to
-from agent_mode.chat.announce import show_elsewhere, who_speaks
+from agent_mode.chat.announce import in_one_line, show_elsewhere, who_speaks
 from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text
 from agent_mode.chat.notes import note
 from agent_mode.chat.own_words import NO_CONSOLE, agent_needs_console
@@ -183,9 +183,11 @@ def _speak_as(scene: _Scene, persona: Persona | None) -> dict[str, Any]:
         policy=None if valves.history_policy == "strategy" else valves.history_policy,
     )
     scene.note()
+    who = None
     if valves.show_persona_info if found.theirs.info is None else found.theirs.info:
         name = persona.display_name if persona else scene.model
-        line = who_speaks(name, before.display_name if before else None, is_switch=detection.is_switch)
+        who = who_speaks(name, before.display_name if before else None, is_switch=detection.is_switch)
+    if line := in_one_line(who, found.hint):
         show_elsewhere(scene.runtime, scene.context, line)
     if detection.is_switch:
         took = time.perf_counter() - scene.started

@@ -62,6 +62,7 @@ class Reading:
         bound: the personas assigned to models side by side.
         detection: who answers, and who answered.
         refused: why the message's commands do not count.
+        hint: what the user may have meant by a word that was left as text.
         took_ms: how long it took.
     """
 
@@ -73,6 +74,7 @@ class Reading:
     bound: dict[int, str]
     detection: Detection
     refused: str | None
+    hint: str | None
     took_ms: float
 
 
@@ -95,8 +97,9 @@ async def read(
     said = grammar.read(request.text)
     own = await own_history(runtime, context, user.owner, asked, request.messages)
     refused = await refusal(runtime, user, said, roster, asked)
+    hint = None
     if refused is None and said.slips:
-        refused = await _slip(runtime, user, said, roster, grammar)
+        refused, hint = await _slips(runtime, user, said, roster, grammar)
     if refused is None and gate is not None:
         refused = await gate(user, said)
     bound = await allowed_bindings(runtime, user, own.messages, grammar)
@@ -116,16 +119,19 @@ async def read(
     if valves.enable_debug or runtime.settings.debug:
         _tell(request, said, detection, own, refused, took)
     messages = without_refusals(own.messages)
-    return Reading(roster, grammar, said, messages, theirs, bound, detection, refused, took)
+    return Reading(roster, grammar, said, messages, theirs, bound, detection, refused, hint, took)
 
 
-async def _slip(runtime: Runtime, user: User, said: Parsed, roster: Roster, grammar: Grammar) -> str | None:
-    """What we say to a typing error: nothing is suggested that is not open to the user."""
-    words = slips.answer(said, grammar)
-    if words is None or user.admin:
-        return words
-    theirs = await open_to(runtime, user, roster)
-    return slips.answer(said, replace(grammar, open=theirs.by_key.keys()))
+async def _slips(
+    runtime: Runtime, user: User, said: Parsed, roster: Roster, grammar: Grammar
+) -> tuple[str | None, str | None]:
+    """Our answer to a typing error, or a line about one; only what is open to the user is suggested."""
+    words, hint = slips.answer(said, grammar), slips.hint(said, grammar)
+    if not user.admin and (words or hint):
+        theirs = await open_to(runtime, user, roster)
+        grammar = replace(grammar, open=theirs.by_key.keys())
+        words, hint = slips.answer(said, grammar), slips.hint(said, grammar)
+    return words, None if words else hint
 
 
 async def recall(runtime: Runtime, context: TurnContext, owner: str, asked: str, own: Own) -> Memory:

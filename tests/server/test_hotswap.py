@@ -1040,8 +1040,10 @@ def test_who_speaks_is_shown_above_the_answers_of_other_models(access: Access) -
         "!coder A loop": "💻 Coder takes over",
         "And now?": "💻 Coder",
         "!teacher Explain": "🍎 Teacher takes over from 💻 Coder",
+        "!coder A !codr and a !techer": "💻 Coder takes over from 🍎 Teacher · "
+        "!techer was sent as text: did you mean !teacher?",
         "!agent list": None,
-        "!reset Thanks": "gpt-4o takes over from 🍎 Teacher",
+        "!reset Thanks": "gpt-4o takes over from 💻 Coder",
         "Bye": None,
     }
     chat = access.client.chat()
@@ -1234,8 +1236,6 @@ def test_a_sequence_about_a_file(admin: AnyModel, provider: Provider) -> None:
     ("text", "words"),
     [
         ("! coder x", "did you mean `!coder`?"),
-        ("!coder Write !wrter a poem", "did you mean `!writer`?"),
-        ("!coder Write !wrter a poem !teacher explain", "did you mean `!writer`?"),
         ("!persona1 codr x", "did you mean `!persona1 coder`?"),
         ("!persona12 coder x", "a number from 1 to 9"),
         ("!agent lst", "did you mean `!agent list`?"),
@@ -1253,6 +1253,18 @@ def test_a_slip_is_answered_and_not_sent(admin: AnyModel, provider: Provider, te
     assert "did you mean" not in text_of(answer.sent["messages"])
 
 
+def test_a_word_further_down_stays_text(admin: AnyModel, provider: Provider) -> None:
+    sent = admin.chat().ask("!coder why does !code fail", "gpt-4o").sent["messages"]
+    assert CATALOGUE["coder"]["prompt"][:60] in text_of(sent)
+    assert sent[-1]["content"].endswith("why does !code fail")
+
+    answer = admin.chat().ask("!coder Write !wrter a poem !teacher explain", "gpt-4o").good()
+    assert len(provider.chats) == 2
+    assert "Write !wrter a poem" in provider.chats[0].body["messages"][-1]["content"]
+    assert len(answer.statuses) == 3
+    assert answer.statuses[-1] == "!wrter was sent as text: did you mean !writer?"
+
+
 @pytest.mark.parametrize("text", ["!coder! Write", "！coder Write", "\ufeff!coder: Write", "!coder，Write"])
 def test_the_very_start_is_forgiving(admin: AnyModel, text: str) -> None:
     answer = admin.chat().ask(text, "gpt-4o")
@@ -1260,10 +1272,17 @@ def test_the_very_start_is_forgiving(admin: AnyModel, text: str) -> None:
     assert answer.sent["messages"][-1]["content"].endswith("Write")
 
 
-def test_words_beside_a_command_of_ours_are_told_to_be_unsent(admin: AnyModel, provider: Provider) -> None:
+def test_words_beside_a_command_of_ours_are_given_back(admin: AnyModel, provider: Provider) -> None:
     chat = admin.chat()
-    for text in ("!agent list\nhow do I reverse a list?", "how do I x?\n!agent settings"):
-        assert "were not sent to the model" in chat.ask(text, "gpt-4o").good().text
+    question = "how do I reverse a list?"
+    for text in (
+        f"!agent list\n{question}",
+        f"{question}\n!agent settings",
+        f"{question}\n!agent rollback x",
+    ):
+        answer = chat.ask(text, "gpt-4o").good().text
+        assert "were not sent to the model" in answer
+        assert answer.endswith(f"```text\n{question}\n```")
     assert provider.chats == []
     assert [m["content"] for m in chat.ask("So?").sent["messages"]] == ["So?"]
 

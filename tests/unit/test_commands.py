@@ -362,7 +362,8 @@ def test_escapes(text: str, rest: str, commands: int) -> None:
         ("!coder !codr x", [("codr", "x", "later")]),
         ("!coder a\n!codr x\ny", [("codr", "x", "later")]),
         ("!coder a `!codr` \\!wrter x", []),
-        ("!persona1 coder !persona2 foo x", [("persona2", "foo x", "later")]),
+        ("!persona1 coder !persona2 foo x", [("persona2", "foo x", "assigning")]),
+        ("!persona1 coder what does !persona2 do?", [("persona2", "do?", "later")]),
         ("hello\n!codr !wrter", []),
     ],
 )
