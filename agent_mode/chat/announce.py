@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent_mode.chat.context import TurnContext
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext
 
 
 def who_speaks(name: str, before: str | None, *, is_switch: bool) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from agent_mode.chat.commands import Command, Grammar, Parsed
+from agent_mode.chat.commands import Grammar
 from agent_mode.chat.markdown import escaped
+from agent_mode.chat.parsed import Command, Parsed
 from agent_mode.chat.roster import Roster
 from agent_mode.counting import counted
 from agent_mode.store.personas import Persona

@@ -13,7 +13,7 @@ from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat import agent_turn, browser, console, desk, hotswap, sequence
 from agent_mode.chat.access import forbidden, no_access, open_to
 from agent_mode.chat.announce import in_one_line, who_speaks
-from agent_mode.chat.commands import comes_with_attachment
+from agent_mode.chat.messages import comes_with_attachment
 from agent_mode.chat.notes import Why, note
 from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime

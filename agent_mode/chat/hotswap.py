@@ -17,15 +17,17 @@ from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
 from agent_mode.chat.access import forbidden, no_access, open_to
 from agent_mode.chat.announce import in_one_line, show_elsewhere, who_speaks
-from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text
+from agent_mode.chat.context import TurnContext, User, context_of
+from agent_mode.chat.messages import comes_with_attachment, last_text
 from agent_mode.chat.notes import note
 from agent_mode.chat.own_words import NO_CONSOLE, agent_needs_console
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.reading import Reading, Request, read
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import PLAIN
+from agent_mode.chat.signed import CONTEXT_KEY, pack
 from agent_mode.chat.switching import is_continued, plan_turn
 from agent_mode.chat.transcript import strip_commands
-from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
 from agent_mode.observe.logs import get_logger
 from agent_mode.observe.metrics import metrics
 from agent_mode.prompts import blocks

@@ -11,13 +11,14 @@ from typing import Any
 from agent_mode.chat import slips
 from agent_mode.chat.access import allowed_bindings, forbidden, open_to, refusal
 from agent_mode.chat.columns import Own, own_history
-from agent_mode.chat.commands import Grammar, Parsed
+from agent_mode.chat.commands import Grammar
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.own_words import without_refusals
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, never_answered
-from agent_mode.chat.turn import TurnContext, User
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.sessions import STRANGER, Answer
 from agent_mode.store.users import UserSettings

@@ -8,7 +8,8 @@ from typing import Any
 
 from agent_mode.agents.engine import Job
 from agent_mode.agents.persona import identity
-from agent_mode.chat.commands import Grammar, Parsed
+from agent_mode.chat.commands import Grammar
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.reading import Request, read
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime

@@ -11,8 +11,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from agent_mode.chat.commands import AGENT_WORDS, RESET_WORDS, Grammar, Parsed, Slip
+from agent_mode.chat.commands import AGENT_WORDS, RESET_WORDS, Grammar
 from agent_mode.chat.console import help_text
+from agent_mode.chat.parsed import Parsed, Slip
 
 SUGGESTION_CUTOFF = 0.72
 """How alike (0 to 1, difflib's ratio) an unknown word must be to a key to be taken for a typing error."""

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from agent_mode.agents.engine import Event, Text
 from agent_mode.chat.access import forbidden
-from agent_mode.chat.commands import message_text
+from agent_mode.chat.messages import message_text
 from agent_mode.chat.scene import Scene
 from agent_mode.chat.suggestion import better_suited, tip
 from agent_mode.store.personas import Persona

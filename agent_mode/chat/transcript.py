@@ -7,15 +7,9 @@ from typing import Any
 
 from agent_mode.chat import slips
 from agent_mode.chat.attached import split_files
-from agent_mode.chat.commands import (
-    SCAN_LIMIT,
-    Grammar,
-    Parsed,
-    has_attachment,
-    may_hold_commands,
-    message_text,
-    with_text,
-)
+from agent_mode.chat.commands import SCAN_LIMIT, Grammar, may_hold_commands
+from agent_mode.chat.messages import has_attachment, message_text, with_text
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.suggestion import without_tip
 
 TRANSCRIPT_LIMIT = 200_000

@@ -10,10 +10,12 @@ from agent_mode.agents import selector
 from agent_mode.agents.engine import Event
 from agent_mode.chat import columns, hotswap
 from agent_mode.chat.catalogues import Catalogues
-from agent_mode.chat.commands import last_text
+from agent_mode.chat.context import User, context_of
 from agent_mode.chat.conversation import AUTO_KEY, AUTO_NAME, respond
+from agent_mode.chat.messages import last_text
 from agent_mode.chat.runtime import Runtime, seed
-from agent_mode.chat.turn import CONTEXT_KEY, Turn, User, context_of, pack
+from agent_mode.chat.signed import CONTEXT_KEY, pack
+from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError, StoreError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe import logs

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent_mode.chat.turn import CONTEXT_KEY, unpack
+from agent_mode.chat.signed import CONTEXT_KEY, unpack
 from agent_mode.store.db import Database
 from agent_mode.store.personas import PersonaForm, PersonaStore
 from tests.provider import Provider

@@ -22,11 +22,12 @@ import structlog
 from agent_mode.agents.engine import Chunks, Completion, Failure, Status, Text
 from agent_mode.chat import hotswap, reading, scene
 from agent_mode.chat.catalogues import Catalogues
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.conversation import respond
 from agent_mode.chat.hotswap import Call, rewrite
 from agent_mode.chat.runtime import Runtime, seed
 from agent_mode.chat.sequence import words_of
-from agent_mode.chat.turn import Turn, TurnContext, User
+from agent_mode.chat.turn import Turn
 from agent_mode.llm.sse import Facts
 from agent_mode.observe import logs
 from agent_mode.server import pipeline

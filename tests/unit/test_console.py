@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent_mode.chat import console
-from agent_mode.chat.commands import Command, Grammar, parse
+from agent_mode.chat.commands import Grammar, parse
+from agent_mode.chat.parsed import Command
 from agent_mode.chat.roster import Roster
 from agent_mode.store.personas import Persona
 
