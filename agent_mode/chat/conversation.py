@@ -21,6 +21,7 @@ from agent_mode.chat.scene import Scene, Speaker, connection_for
 from agent_mode.chat.spoken import speak
 from agent_mode.chat.steps import Step
 from agent_mode.chat.tips import with_tip
+from agent_mode.chat.transcript import without_tips
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
@@ -293,7 +294,8 @@ async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaVal
     connection = connection_for(runtime, spec.valves if spec and spec.agent_type != "persona" else valves)
     wanted = getattr(spec.definition, "model", None) if spec else None
     model = await runtime.llm.choose_model(connection, wanted)
-    return Job(connection, model, turn.messages, turn.params, turn.stream, facts)
+    messages = [without_tips(message) for message in turn.messages]
+    return Job(connection, model, messages, turn.params, turn.stream, facts)
 
 
 def _needs_saying(speaker: Speaker, requested: str) -> bool:

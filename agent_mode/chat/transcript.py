@@ -92,7 +92,7 @@ def strip_commands(
         elif role == "assistant":
             if skip_answer:
                 continue
-            message = _own_part(message)  # noqa: PLW2901
+            message = without_tips(message)  # noqa: PLW2901
         kept.append(message)
     return kept
 
@@ -105,8 +105,8 @@ def _is_ours(messages: list[dict[str, Any]], index: int, parsed: Parsed) -> bool
     return follows.get("role") == "assistant" and slips.is_answer(follows.get("content"))
 
 
-def _own_part(message: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what we wrote below it."""
+def without_tips(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without what we wrote below an answer."""
     content = message.get("content")
     if not isinstance(content, str) or (words := without_tip(content)) == content:
         return message

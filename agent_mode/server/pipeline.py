@@ -220,6 +220,11 @@ class HotswapFilter(OwnPipeline):
             log.exception("The filter failed; the chat goes on as it came.")
             return body
 
+    async def outlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Takes note of a finished answer, and adds the line below it, where one was found."""
+        body = await super().outlet(body, user)
+        return hotswap.finished(host.runtime, body, user) if host.ready else body
+
     def _features(self) -> dict[str, bool]:
         """What there is on this server, for other filters."""
         personas = host.personas
@@ -230,7 +235,7 @@ class HotswapFilter(OwnPipeline):
             "multi": personas is not None,
             "auto": personas is not None and selector.is_available(),
             "browser": personas is not None,
-            "suggestions": personas is not None and personas.enable_suggestions,
+            "suggestions": self.valves.enable_suggestions,
             "persistent_persona": self.valves.persistent_persona,
             "versioning": self.valves.enable_persona_versioning,
             "backups": self.valves.enable_automatic_backups,

@@ -416,8 +416,8 @@ def test_other_filters_are_told_what_there_is(server: Server, admin: AnyModel) -
     assert set(usual.values()) <= {True, False}
     on = {"per_model", "sequences", "multi", "browser", "versioning", "backups"}
     assert {name for name, there in usual.items() if there} - {"auto"} == on
-    server.set_valves(enable_stream_switching=True, enable_suggestions=True)
-    set_valves(server, persistent_persona=True, enable_automatic_backups=False)
+    server.set_valves(enable_stream_switching=True)
+    set_valves(server, enable_suggestions=True, persistent_persona=True, enable_automatic_backups=False)
 
     changed = {name for name, there in features().items() if there is not usual[name]}
 
@@ -1285,6 +1285,87 @@ def test_words_beside_a_command_of_ours_are_given_back(admin: AnyModel, provider
         assert answer.endswith(f"```text\n{question}\n```")
     assert provider.chats == []
     assert [m["content"] for m in chat.ask("So?").sent["messages"]] == ["So?"]
+
+
+# Suggestions
+
+
+QUESTION = "Why does my SQL query return duplicate rows of the database?"
+TIP = "\n\n> 💡 Tip: `!sql_expert` knows more about this."
+
+
+class Finished(AnyModel):
+    """Keeps what an outlet makes of an answer, as Open WebUI does."""
+
+    reason: str | None = "stop"
+
+    def outlet(self, body: Json) -> None:
+        body["messages"][-1] |= {"finish_reason": self.reason} if self.reason else {}
+        reply = self.server.post("/hotswap/filter/outlet", {"user": self.user, "body": body})
+        assert reply.status_code == 200
+        self.kept = reply.json()
+        self.changed = self.kept != body
+
+
+@pytest.fixture
+def suggesting(server: Server) -> Finished:
+    set_valves(server, enable_suggestions=True)
+    return Finished(server, user("admin"))
+
+
+def keep(client: Finished, chat: Chat) -> str:
+    """Stores what the outlet answered; what stands there now."""
+    assert chat.shown is not None
+    last = client.kept["messages"][-1]
+    chat.shown.output = last["output"]
+    assert last["content"] == "".join(m["content"] for m in chat.shown.messages), "both say the same"
+    return last["content"]
+
+
+def test_the_tip_stands_below_the_answer_of_another_model(suggesting: Finished) -> None:
+    chat = suggesting.chat()
+    chat.ask(QUESTION, "gpt-4o")
+    assert suggesting.untouched, "the model is asked as ever"
+    # It is found beside the request; the outlet never waits for it.
+    assert eventually(lambda: suggesting.changed or not chat.regenerate())
+    assert keep(suggesting, chat) == f"{ANSWER}{TIP}"
+
+    again = chat.ask(f"Again: {QUESTION}")
+    assert [m["content"] for m in again.sent["messages"]][:2] == [QUESTION, ANSWER]
+    assert not suggesting.changed, "it was said"
+    sent = chat.ask("!writer And now?").sent
+    assert "knows more" not in text_of(sent["messages"])
+    prompt = f"### Task:\nGenerate a title\nUSER: {QUESTION}\nASSISTANT: {ANSWER}{TIP}\n</chat_history>"
+    task = suggesting.task("title_generation", prompt, chat, "gpt-4o").sent
+    assert task["messages"][0]["content"] == prompt.replace(TIP, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "reason"),
+    [
+        (f"!coder {QUESTION}", {}, "stop"),
+        ("Hello", {}, "stop"),
+        (QUESTION, {"stream": False}, "stop"),
+        (QUESTION, {}, "length"),
+        (QUESTION, {}, None),
+    ],
+)
+def test_where_there_is_no_tip(
+    suggesting: Finished, text: str, options: dict[str, Any], reason: str | None
+) -> None:
+    suggesting.reason = reason
+    chat = suggesting.chat()
+    for _ in range(3):
+        chat.ask(text, "gpt-4o", **options)
+        assert not suggesting.changed
+
+
+def test_side_by_side_and_for_programs_there_is_no_tip(suggesting: Finished) -> None:
+    suggesting.chat().ask_all(QUESTION, ["gpt-4o", "mystery-7b"])
+    assert not suggesting.changed
+    program = Finished(suggesting.server, suggesting.user, session=False)
+    program.chat().ask(QUESTION, "gpt-4o")
+    assert not program.changed
 
 
 @pytest.mark.parametrize("role", ["admin", "user"])

@@ -83,6 +83,7 @@ class Lab:
         body = {
             "model": "gpt-4o",
             "messages": transcript(*earlier, text),
+            "stream": True,
             "metadata": {
                 "chat_id": str(uuid.uuid4()),
                 "message_id": str(uuid.uuid4()),
@@ -360,6 +361,20 @@ async def _failure_within(lab: Lab, valves: PersonaValves, seconds: float) -> st
 
 
 # Of the filter
+
+
+@effect(
+    HotswapValves,
+    "enable_suggestions",
+    at=True,
+    before=None,
+    after="\n\n> 💡 Tip: `!sql_expert` knows more about this.",
+)
+async def _foreign_suggestion(lab: Lab, valves: HotswapValves) -> Any:
+    sent = await lab.filter(valves, "Why does my SQL query return duplicate rows of the database?")
+    for _ in range(10):  # it is found beside the request
+        await asyncio.sleep(0)
+    return lab.runtime.offers.take("ann", sent["metadata"]["message_id"])
 
 
 @effect(HotswapValves, "models", at="teacher", before=["writer"], after=[])
