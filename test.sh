@@ -30,14 +30,25 @@ quick() {
   ruff check .
   pyright --warnings
   lint-imports
-  python -m pytest -n 2 --dist loadfile
+  tests python -m pytest -n 2 --dist loadfile
 }
 
 e2e() {
   ensure_e2e
-  AGENT_MODE_TEST_PYTHON="$PWD/.venv-test/bin/python" AGENT_MODE_E2E_CHROMIUM="$E2E_CHROMIUM" \
-    AGENT_MODE_E2E_OPEN_WEBUI="${AGENT_MODE_E2E_OPEN_WEBUI:-$(dirname "$E2E_PYTHON")/open-webui}" \
-    "$E2E_PYTHON" -m pytest tests/e2e "$@"
+  export AGENT_MODE_TEST_PYTHON="$PWD/.venv-test/bin/python" AGENT_MODE_E2E_CHROMIUM="$E2E_CHROMIUM"
+  export AGENT_MODE_E2E_OPEN_WEBUI="${AGENT_MODE_E2E_OPEN_WEBUI:-$(dirname "$E2E_PYTHON")/open-webui}"
+  tests "$E2E_PYTHON" -m pytest tests/e2e "$@"
+}
+
+# With AGAIN, what fails is told and tried once more, without the others: servers and browsers on a busy machine
+# are late now and then, and what is broken fails twice.
+AGAIN=""
+tests() {
+  local code=0
+  "$@" || code=$?
+  [[ -n "$AGAIN" && "$code" == 1 ]] || return "$code"
+  echo "What failed is tried once more."
+  "$@" --last-failed --last-failed-no-failures none
 }
 
 case "${1:-}" in
@@ -48,6 +59,7 @@ case "${1:-}" in
     ;;
   all)
     export AGENT_MODE_TEST_FULL=1
+    AGAIN=yes
     quick
     e2e
     ;;

@@ -12,14 +12,13 @@ import json
 import re
 import statistics
 
-from agent_mode import AgentPipeline, AgentValves, bar_chart
+from agent_mode import AgentError, AgentPipeline, AgentValves, bar_chart
 
 
 def rows_of(text: str) -> list[dict]:
     """The table in a message: a JSON list of objects, or CSV, in a code block or not."""
     block = re.search(r"```\w*\n(.*?)```", text, re.DOTALL)
-    data = block[1] if block else text
-    found = re.search(r"\[\s*\{.*\}\s*\]", data, re.DOTALL)
+    found = re.search(r"\[\s*\{.*\}\s*\]", data := block[1] if block else text, re.DOTALL)
     if found:
         return [row for row in json.loads(found[0]) if isinstance(row, dict)]
     lines = [line for line in data.splitlines() if "," in line or ";" in line]
@@ -44,8 +43,7 @@ class Pipeline(AgentPipeline):
 
     async def run(self, turn, tools, llm, call_agent, status):
         await status("Reading the table…")
-        rows = rows_of(turn.text)
-        columns = columns_of(rows)
+        columns = columns_of(rows := rows_of(turn.text))
         if not columns:
             yield "Paste a table with headings and a column of numbers, as CSV or as a JSON list of objects."
             return
@@ -55,4 +53,7 @@ class Pipeline(AgentPipeline):
         name, values = next(iter(columns.items()))
         labels = [str(next((row[key] for key in row if key not in columns), "")) for row in rows]
         await status.image(bar_chart(labels, values, title=name), description=f"Chart of {name}")
-        yield await call_agent(self.valves.allowed_agents or "teacher", f"Explain in short:\n{facts}")
+        try:
+            yield await call_agent(str(self.valves.allowed_agents).split(",")[0], f"Explain:\n{facts}")
+        except AgentError as error:  # the figures stand without it
+            yield f"*Nobody explains it: {error}*"

@@ -13,6 +13,10 @@ from collections.abc import Callable
 
 PATIENCE = 20.0
 """Seconds."""
+LONG = 60.0
+"""Seconds for one answer: the first run of an agent loads LlamaIndex."""
+START_PATIENCE = 120.0
+"""Seconds for the start of a server."""
 
 
 async def eventually(condition: Callable[[], object]) -> bool:

@@ -10,7 +10,7 @@ from agent_mode.agents.definitions import CustomPythonDefinition
 from agent_mode.agents.delegation import call_agent
 from agent_mode.agents.engine import Event, Source, Status, Text
 from agent_mode.agents.engine import Image as Picture
-from agent_mode.agents.handles import Tools, turn_view
+from agent_mode.agents.handles import Llm, Tools, turn_view
 from agent_mode.agents.work import Work
 from agent_mode.errors import ConfigurationError
 from agent_mode.observe.logs import get_logger
@@ -63,7 +63,10 @@ class _Answers:
             messages = arguments["messages"]
             if isinstance(messages, str):
                 messages = [{"role": "user", "content": messages}]
-            return await work.complete(messages, **(arguments.get("params") or {}))
+            params = arguments.get("params") or {}
+            if arguments.get("stream"):
+                return Llm(work).stream(messages, **params)
+            return await work.complete(messages, **params)
         assert kind == "call_agent"
         return await call_agent(work, arguments["name"], arguments["task"], arguments.get("context"))
 
@@ -75,7 +78,7 @@ def _event(item: Item) -> Event | None:
         case StatusLine(text, done):
             return Status(text, done=done)
         case Image():
-            return Picture(item.url)
+            return Picture(item.url, item.description)
         case SourceItem(name, url, text):
             return Source(name, url or None, text)
         case _:

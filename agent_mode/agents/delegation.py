@@ -82,9 +82,15 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         interactive=work.task.interactive,
         relay=work.task.relay,
     )
-    with work.state.working():
-        child = await prepare(spec, below, work.state, work.services, parent=work, path=(*work.path, key))
-    record = recording.begin(child, parent_id=recording.id_of(work))
+    path, parent_id = (*work.path, key), recording.id_of(work)
+    try:
+        with work.state.working():
+            child = await prepare(spec, below, work.state, work.services, parent=work, path=path)
+    except AgentModeError as error:
+        own_id = recording.child_id(work.state.run_id, path)
+        recording.refused(spec, below, own_id, work.services, error, parent_id=parent_id)
+        raise
+    record = recording.begin(child, parent_id=parent_id)
     try:
         await perform(child)
     except asyncio.CancelledError:
@@ -134,7 +140,7 @@ async def prepare(
         connect_timeout=valves.connect_timeout,
         read_timeout=valves.read_timeout,
     )
-    model = await services.llm.choose_model(connection, getattr(spec.definition, "model", None))
+    model = await services.llm.choose_model(connection, spec.model)
     work = Work(spec, task, state, services, connection, model, parent, path)
     hand_over = tool_for(work)
     await work.tools.gather([hand_over] if hand_over else [], getattr(spec.definition, "tools", None))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from functools import partial
 
 from agent_mode.agents.definitions import PersonaDefinition
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.llm.client import OWN_PREFIX
 from agent_mode.store.book import PersonaBook
 from agent_mode.store.personas import Persona
-from agent_mode.valves import AgentValves
+from agent_mode.valves import AgentValves, PersonaValves
 
 Provide = Callable[[], AgentSpec]
 """The agent as it is now; valves may change at any time."""
+_LLM = {"llm_base_url", "llm_api_key", "llm_model", "connect_timeout", "read_timeout"}
 
 
 class Directory:
@@ -27,12 +29,14 @@ class Directory:
 
     Attributes:
         version: grows whenever an agent comes, goes or changes.
+        persona_valves: the valves that the personas have now; their LLM speaks for them here too.
     """
 
     def __init__(self, personas: PersonaBook) -> None:
         self._personas = personas
         self._agents: dict[str, Provide] = {}
         self.version = 0
+        self.persona_valves: Callable[[], PersonaValves] = partial(PersonaValves.model_validate, {})
 
     def add(self, agent_id: str, provide: Provide) -> None:
         self._agents[agent_id] = provide
@@ -55,7 +59,7 @@ class Directory:
         if found is not None:
             return found
         persona = self._personas.get(agent_id)
-        return as_agent(persona) if persona is not None and persona.enabled else None
+        return as_agent(persona, self.persona_valves()) if persona is not None and persona.enabled else None
 
     def pipeline(self, agent_id: str) -> AgentSpec | None:
         """The agent with this id that is a pipeline of its own."""
@@ -79,15 +83,18 @@ class Directory:
                     yield found
 
 
-def as_agent(persona: Persona) -> AgentSpec:
-    """A persona as the agent that it is."""
+def as_agent(persona: Persona, valves: PersonaValves) -> AgentSpec:
+    """A persona as the agent that it is; it speaks through the same LLM as in a chat."""
+    llm = valves.model_dump(include=_LLM)
+    if persona.model:
+        llm["llm_model"] = None  # that valve is for personas that name none
     return AgentSpec(
         id=persona.key,
         name=persona.display_name,
         description=persona.description,
         agent_type="persona",
         definition=PersonaDefinition(persona=persona.key, instructions=None, model=persona.model),
-        valves=AgentValves.model_validate({}),
+        valves=AgentValves.model_validate(llm),
         instructions=persona.prompt,
         model_id=f"{OWN_PREFIX}{persona.key}",
     )

@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from agent_mode.agents.services import Services
+from agent_mode.agents.spec import AgentSpec, Task
 from agent_mode.agents.work import Work
 from agent_mode.errors import AgentModeError, RunCancelled
 from agent_mode.observe.metrics import metrics
@@ -70,12 +72,69 @@ def end(
             steps=budget.steps if whole else len(calls),
             tool_calls=calls,
             usage=budget.spent() if whole else {},
-            error=error.report() if error else None,
+            error=_report(work, record, calls, error, now) if error else None,
             trace=trace_of(error) if error else None,
             ended_at=None if state == "waiting" else now,
-            duration_ms=round((now - record.started_at).total_seconds() * 1000),
+            duration_ms=_ms(record, now),
         )
     )
+
+
+def refused(
+    spec: AgentSpec,
+    task: Task,
+    run_id: str,
+    services: Services,
+    error: AgentModeError,
+    *,
+    parent_id: str | None = None,
+    earlier: RunRecord | None = None,
+) -> None:
+    """Notes a run that failed before its engine began: without a model, a persona, or the tools it wants."""
+    now = datetime.now(UTC)
+    record = earlier or RunRecord(
+        id=run_id,
+        parent_id=parent_id,
+        agent=spec.id,
+        agent_type=spec.agent_type,
+        user_id=task.caller.id,
+        chat_id=task.chat_id,
+        message_id=task.message_id,
+        started_at=now,
+    )
+    told = {"agent": spec.id, "run_id": run_id, "elapsed_ms": _ms(record, now), "partial": False}
+    if services.counted:
+        metrics.run(spec.agent_type, "failed")
+    services.records.put(
+        replace(
+            record,
+            state="failed",
+            error={"step": record.steps, **told, **error.report()},
+            trace=trace_of(error),
+            ended_at=now,
+            duration_ms=_ms(record, now),
+        )
+    )
+
+
+def _report(
+    work: Work, record: RunRecord, calls: list[dict[str, Any]], error: AgentModeError, now: datetime
+) -> dict[str, Any]:
+    """The error's report; of an agent that was called, its own place in the run is added."""
+    where = {
+        "agent": work.spec.id,
+        "run_id": record.id,
+        "step": work.state.budget.steps,
+        "elapsed_ms": _ms(record, now),
+        "partial": bool(work.words),
+    }
+    if calls:
+        where["tool"] = calls[-1]["name"]
+    return {**where, **error.report()}
+
+
+def _ms(record: RunRecord, now: datetime) -> int:
+    return round((now - record.started_at).total_seconds() * 1000)
 
 
 def given_up(record: RunRecord) -> RunRecord:

@@ -93,6 +93,7 @@ async def run_agent(spec: AgentSpec, task: Task, services: Services) -> AsyncGen
         work = await prepare(spec, task, state, services)
     except AgentModeError as error:
         _let_go(past, services)
+        recording.refused(spec, task, state.run_id, services, error, earlier=past.record)
         yield Failure(error.within(agent=spec.id, run_id=state.run_id))
         return
     record = recording.begin(work, earlier=past.record)

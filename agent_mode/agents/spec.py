@@ -34,6 +34,11 @@ class AgentSpec:
     model_id: str = ""
     code: Any = field(default=None, repr=False)
 
+    @property
+    def model(self) -> str | None:
+        """The provider's model that it wants: the valve's, else the definition's; None: the connection's."""
+        return self.valves.llm_model or getattr(self.definition, "model", None)
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent_mode.agents.engine import ToolCard
+from agent_mode.agents.engine import Status, ToolCard
 from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, LimitError, ToolError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools import results, specs
+from agent_mode.tools.loopback import THREE_WAYS
 from agent_mode.tools.specs import ToolSpec
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Toolbox:
         self._work = work
         self._own: dict[str, OwnTool] = {}
         self._specs: dict[str, ToolSpec] = {}
+        self._missing = ""
+        """Why tools that the valves want are not here; empty if they are."""
 
     async def gather(self, own: Sequence[OwnTool] = (), patterns: Sequence[str] | None = None) -> None:
         """Finds the tools: those of the request, those that Open WebUI offers this user, and own ones.
@@ -116,9 +119,15 @@ class Toolbox:
 
     async def _offered(self) -> list[ToolSpec]:
         """What Open WebUI offers the user for calls by loopback; nothing without the user's credential."""
-        services = self._work.services
-        credential = await services.credential_of(self._work.task.caller)
-        if credential is None or not (self._work.spec.valves.more_tools or services.openwebui.known):
+        work, services = self._work, self._work.services
+        credential = await services.credential_of(work.task.caller)
+        if credential is None and work.spec.valves.more_tools:
+            self._missing = (
+                f"Open WebUI's other tools are out of reach: nothing shows who you are. {THREE_WAYS}"
+            )
+            if work.state.memo.first("no credential"):
+                await work.emit(Status(self._missing))
+        if credential is None or not (work.spec.valves.more_tools or services.openwebui.known):
             return []
         return await services.openwebui.tools_of(credential)
 
@@ -231,7 +240,7 @@ class Toolbox:
         spec = self._specs.get(name)
         if spec is None:
             there = ", ".join(self.names) or "none"
-            return {}, f"there is no tool “{name}” here. Tools: {there}."
+            return {}, f"there is no tool “{name}” here. Tools: {there}. {self._missing}".strip()
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments or "{}")

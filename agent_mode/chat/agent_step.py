@@ -74,9 +74,7 @@ async def answer(
         AgentModeError: the run failed.
     """
     turn, runtime = scene.turn, scene.runtime
-    model = await runtime.llm.choose_model(
-        connection_for(runtime, spec.valves), getattr(spec.definition, "model", None)
-    )
+    model = await runtime.llm.choose_model(connection_for(runtime, spec.valves), spec.model)
     ready = scene.prepared(entry, model, previous=previous, switched=switched, messages=messages)
     task = task_of(turn, without_cards(ready), words)
     assert task.run_id is not None

@@ -38,9 +38,7 @@ async def answer(
     """
     entry = scene.roster.get(spec.id)
     assert entry is not None, "the roster holds every agent that can speak"
-    model = await scene.runtime.llm.choose_model(
-        connection_for(scene.runtime, spec.valves), getattr(spec.definition, "model", None)
-    )
+    model = await scene.runtime.llm.choose_model(connection_for(scene.runtime, spec.valves), spec.model)
     messages = scene.prepared(entry, model, previous=previous, switched=switched)
     task = task_of(scene.turn, without_cards(messages), scene.said.text)
     if scene.continues:

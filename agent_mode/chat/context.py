@@ -25,6 +25,7 @@ class TurnContext:
         base: the model that `via` is built on, if that is a workspace model.
         prefix: what a command begins with, where the filter read the message.
         offered: the filter's valve `models`.
+        policy, cased, silent: its valves `history_policy`, `case_sensitive`, and `show_persona_info` off.
         place: number of this model among those that answer side by side, from 1.
         models: how many answer side by side.
         branch_known: whether `parent_id` can be believed (None then means the root).
@@ -44,6 +45,9 @@ class TurnContext:
     models: int | None = None
     prefix: str | None = None
     offered: str | None = None
+    policy: str | None = None
+    cased: bool = False
+    silent: bool = False
     branch_known: bool = False
     tools: bool = False
 

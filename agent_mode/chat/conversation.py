@@ -289,11 +289,14 @@ async def _then(told: AsyncGenerator[Event, None], last: Event) -> AsyncGenerato
 
 
 async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts) -> Job:
-    """A background task of Open WebUI: no persona, no commands, no session."""
-    spec = runtime.directory.get(requested)
-    connection = connection_for(runtime, spec.valves if spec and spec.agent_type != "persona" else valves)
-    wanted = getattr(spec.definition, "model", None) if spec else None
-    model = await runtime.llm.choose_model(connection, wanted)
+    """A background task of Open WebUI: no persona, no commands, no session.
+
+    It holds the chat's words, so it goes where the answers come from.
+    """
+    agent = runtime.directory.pipeline(requested)
+    spec = agent or runtime.directory.get(requested)
+    connection = connection_for(runtime, agent.valves if agent else valves)
+    model = await runtime.llm.choose_model(connection, spec.model if spec else None)
     messages = [without_tips(message) for message in turn.messages]
     return Job(connection, model, messages, turn.params, turn.stream, facts)
 

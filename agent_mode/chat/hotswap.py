@@ -257,6 +257,9 @@ async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:
             context_of(call.body, said, scene.model, base_of(call.body)),
             prefix=found.grammar.prefix,
             offered=offered,
+            policy=scene.valves.history_policy,
+            cased=scene.valves.case_sensitive,
+            silent=not scene.valves.show_persona_info,
         )
         metadata = scene.metadata(found.roster.get(found.detection.current))
         return {

@@ -70,6 +70,10 @@ class Scene:
     ) -> Scene:
         """Reads the commands and recalls who answered before."""
         context = turn.context
+        if context.via is not None:  # the filter's valves hold where the filter gave us the turn
+            theirs = {"show_persona_info": not context.silent, "case_sensitive": context.cased}
+            policy = context.policy or valves.history_policy
+            valves = valves.model_copy(update={**theirs, "history_policy": policy})
         request = Request(context.via or requested, turn.said, turn.messages, context, turn.user)
         found = await read(runtime, request, valves)
         return cls(

@@ -93,7 +93,7 @@ def too_large(limits: Limits) -> SandboxError:
 def _too_much(what: str) -> SandboxError:
     return SandboxError(
         f"The agent's code was ended because it put out more than {what}.",
-        hint="Have it yield larger pieces or less in all, or raise the agent's limit of output.",
+        hint="Have it yield larger pieces, or less in all.",
         code="code_output_limit",
     )
 
@@ -175,6 +175,7 @@ def _failed(message: Message, line: int | None) -> SandboxError:
         f"The agent's code failed{_where(line, ' in line')}: {what}",
         hint=hint or _CORRECT,
         code="code_failed",
+        retryable=message.get("retryable") is True,
     ).with_detail(clean(str(message.get("trace", "")))[:_TRACE])
 
 

@@ -101,6 +101,7 @@ class Host:
         except StoreError:
             self._users -= 1
             raise
+        self._runtime.directory.persona_valves = lambda: self.personas or PersonaValves.model_validate({})
         self._lift_thread_limit()
         if settings.layer == "on" and not self.served:
             self._install_layer(settings)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.patience import PATIENCE
+from tests.patience import LONG, PATIENCE, START_PATIENCE
 from tests.provider import KEY as PROVIDER_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ class Server:
         return [line for line in self.log().splitlines() if line.startswith("[AGENT_MODE:")]
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        options.setdefault("timeout", 15)
+        options.setdefault("timeout", LONG)
         return self.session.request(method, self.url + path, **options)
 
     def get(self, path: str, **options: Any) -> requests.Response:
@@ -137,7 +137,7 @@ class Server:
         """As `request`, without any key but what `options` holds."""
         with requests.Session() as session:
             session.trust_env = False
-            return session.request(method, self.url + path, timeout=15, **options)
+            return session.request(method, self.url + path, timeout=LONG, **options)
 
     def set_valves(self, **valves: Any) -> dict[str, Any]:
         """What an admin's Save does; fields not named go back to their defaults."""
@@ -146,7 +146,7 @@ class Server:
         return reply.json()
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=15)
+        return socket.create_connection((self.host, self.port), timeout=LONG)
 
     def begin(self, body: Mapping[str, Any]) -> socket.socket:
         """Sends a chat request and leaves the answer unread."""
@@ -187,7 +187,7 @@ class Server:
                 stderr=subprocess.STDOUT,
             )
 
-    def wait(self, patience: float = 60.0) -> None:
+    def wait(self, patience: float = START_PATIENCE) -> None:
         """Waits until the models are listed."""
         deadline = time.monotonic() + patience
         while True:

@@ -19,6 +19,7 @@ from agent_mode.errors import ConfigurationError
 from agent_mode.server import serve
 from agent_mode.settings import Settings
 from tests.owui_double import Double
+from tests.patience import LONG
 from tests.provider import Provider
 from tests.server.servers import KEY, OLD, OURS, STOCK, Server, make, params, running
 
@@ -52,7 +53,9 @@ def signed_in(server: Server) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     session.headers.update(own(server))
-    reply = session.post(f"{server.url}/admin/sign-in", data={"key": KEY}, allow_redirects=False, timeout=15)
+    reply = session.post(
+        f"{server.url}/admin/sign-in", data={"key": KEY}, allow_redirects=False, timeout=LONG
+    )
     assert reply.status_code == 303, reply.text
     return session
 
@@ -91,11 +94,11 @@ def test_the_connection_key_opens_the_page(server: Server) -> None:
     assert "Secure" not in cookie
     with signed_in(server) as session:
         for path in ("/", "/runs", "/records"):
-            page = session.get(f"{server.url}/admin{path}", timeout=30)
+            page = session.get(f"{server.url}/admin{path}", timeout=LONG)
             assert page.status_code == 200
             assert KEY not in page.text
         for path in ("/docs", "/redoc", "/openapi.json", "/nowhere"):
-            assert session.get(f"{server.url}/admin{path}", timeout=15).status_code == 404
+            assert session.get(f"{server.url}/admin{path}", timeout=LONG).status_code == 404
 
 
 @ours
@@ -118,8 +121,8 @@ def test_a_sign_in_leads_to_no_other_place(server: Server, target: str) -> None:
 @with_page
 def test_headers_of_a_page_let_its_own_scripts_run_alone(server: Server) -> None:
     with signed_in(server) as session:
-        page = session.get(f"{server.url}/admin/records", timeout=30)
-        again = session.get(f"{server.url}/admin/records", timeout=30)
+        page = session.get(f"{server.url}/admin/records", timeout=LONG)
+        again = session.get(f"{server.url}/admin/records", timeout=LONG)
     policy = page.headers["Content-Security-Policy"]
     found = re.search(r"script-src 'self' 'nonce-([\w-]+)' 'unsafe-eval'(?:;|$)", policy)
     assert found
@@ -169,7 +172,7 @@ def test_a_cookie_expires(tmp_path: Path) -> None:
 def test_who_has_signed_out_stays_out(server: Server) -> None:
     with signed_in(server) as session:
         kept = session.cookies[COOKIE]
-        reply = session.post(f"{server.url}/admin/sign-out", allow_redirects=False, timeout=15)
+        reply = session.post(f"{server.url}/admin/sign-out", allow_redirects=False, timeout=LONG)
         assert (reply.status_code, reply.headers["Location"]) == (303, "/admin/sign-in")
     reply = server.anonymous("GET", "/admin/runs", headers={"Cookie": f"{COOKIE}={kept}"})
     assert reply.status_code == 401
@@ -178,13 +181,13 @@ def test_who_has_signed_out_stays_out(server: Server) -> None:
 def test_who_has_signed_out_stays_out_after_a_restart(fresh: Server) -> None:
     with signed_in(fresh) as session, signed_in(fresh) as stays:
         kept = session.cookies[COOKIE]
-        session.post(f"{fresh.url}/admin/sign-out", allow_redirects=False, timeout=15)
+        session.post(f"{fresh.url}/admin/sign-out", allow_redirects=False, timeout=LONG)
         fresh.stop()
         fresh.spawn()
         fresh.wait()
         cookie = {"Cookie": f"{COOKIE}={kept}"}
         assert fresh.anonymous("GET", "/admin/runs", headers=cookie).status_code == 401
-        assert stays.get(f"{fresh.url}/admin/runs", timeout=30).status_code == 200
+        assert stays.get(f"{fresh.url}/admin/runs", timeout=LONG).status_code == 200
     fresh.stop()
     assert "Traceback" not in fresh.log()
     assert not list(fresh.home.glob(".nicegui"))
@@ -206,10 +209,10 @@ def test_requests_of_other_sites_are_refused(server: Server, origin: str | None)
     with signed_in(server) as session:
         session.headers.pop("Origin")
         reply = session.post(
-            f"{server.url}/admin/sign-out", headers=headers, allow_redirects=False, timeout=15
+            f"{server.url}/admin/sign-out", headers=headers, allow_redirects=False, timeout=LONG
         )
         assert reply.status_code == 403
-        assert session.get(f"{server.url}/admin/runs", timeout=30).status_code == 200
+        assert session.get(f"{server.url}/admin/runs", timeout=LONG).status_code == 200
 
 
 @with_page
@@ -286,7 +289,7 @@ def test_admins_of_open_webui_sign_in_with_what_open_webui_knows(
             assert "not an admin" in reply.text
             assert sign_in(server, key="sk-" + "9" * 32).status_code == 401
             with signed_in(server) as session:
-                records = session.get(f"{server.url}/admin/records", timeout=30).text
+                records = session.get(f"{server.url}/admin/records", timeout=LONG).text
             assert "ada@example.org" in records
             assert "bob@example.org" not in records
 
@@ -294,10 +297,10 @@ def test_admins_of_open_webui_sign_in_with_what_open_webui_knows(
 @pytest.mark.parametrize("server", params(STOCK), indirect=True)
 def test_a_reload_of_the_server_leaves_the_page_and_its_sessions(server: Server) -> None:
     with signed_in(server) as session:
-        assert session.get(f"{server.url}/admin/runs", timeout=30).status_code == 200
+        assert session.get(f"{server.url}/admin/runs", timeout=LONG).status_code == 200
         for _ in range(2):
             assert server.post("/pipelines/reload").status_code == 200
-            assert session.get(f"{server.url}/admin/runs", timeout=30).status_code == 200
+            assert session.get(f"{server.url}/admin/runs", timeout=LONG).status_code == 200
     assert "Traceback" not in server.log()
 
 
@@ -322,7 +325,7 @@ def test_an_empty_form_and_a_large_one_are_refused_readably(server: Server) -> N
 def test_what_people_write_is_only_ever_text(server: Server) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)>`${alert(1)}`"
     with signed_in(server) as session:
-        page = session.get(f"{server.url}/admin/runs", params={"q": evil}, timeout=30)
+        page = session.get(f"{server.url}/admin/runs", params={"q": evil}, timeout=LONG)
     assert page.status_code == 200
     assert "<script>alert" not in page.text
     assert "<img src=x" not in page.text

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent_mode.settings import ROOT
+from tests.patience import START_PATIENCE
 from tests.server.servers import free_port
 from tests.unit.test_container import arguments, copied, environment
 
@@ -67,7 +68,7 @@ def test_the_image_s_command_starts_and_is_healthy(place: Path) -> None:
             [sys.executable, *command[1:]], cwd=home, env=variables, stdout=log, stderr=log, **options
         )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + START_PATIENCE
         while subprocess.run(
             [sys.executable, *health[1:]], env=variables, capture_output=True, check=False
         ).returncode:

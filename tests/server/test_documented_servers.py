@@ -26,6 +26,7 @@ from agent_mode.observe.webhooks import Webhooks
 from agent_mode.settings import ROOT
 from tests.databases import POSTGRES_URL
 from tests.docs import scripts, text_of
+from tests.patience import LONG, START_PATIENCE
 from tests.provider import KEY as PROVIDER_KEY
 from tests.provider import Provider
 from tests.server.servers import free_port
@@ -102,7 +103,7 @@ class Checkout:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + START_PATIENCE
         while True:
             try:
                 if requests.get(f"{self.url}/readyz", timeout=5).status_code == 200:
@@ -160,7 +161,7 @@ def test_the_agent_of_the_docs_is_made_and_answers(checkout: Checkout) -> None:
     made = json.loads(checkout.shell(block("write-an-agent.md", "curl"), KEY=checkout.key))
     assert (made["id"], made["offered"]) == ("fact-finder", True)
     listed = requests.get(
-        f"{checkout.url}/models", headers={"Authorization": f"Bearer {checkout.key}"}, timeout=15
+        f"{checkout.url}/models", headers={"Authorization": f"Bearer {checkout.key}"}, timeout=LONG
     )
     assert "fact-finder" in [model["id"] for model in listed.json()["data"]]
 
@@ -172,7 +173,10 @@ def test_backup_and_restore(checkout: Checkout) -> None:
     checkout.shell(block("write-an-agent.md", "curl"), KEY=key)
     form = {"key": "sommelier", "name": "Sommelier", "prompt": "You are a sommelier."}
     made = requests.post(
-        f"{checkout.url}/api/v1/personas/", json=form, headers={"Authorization": f"Bearer {key}"}, timeout=15
+        f"{checkout.url}/api/v1/personas/",
+        json=form,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=LONG,
     )
     assert made.status_code == 201
     checkout.shell(block("backup.md", "-m agent_mode backup"))

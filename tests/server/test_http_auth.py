@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from tests.patience import LONG
 from tests.server.servers import KEY, OLD, OURS, STOCK, Server, params
 
 pytestmark = pytest.mark.parametrize("server", params(OURS, STOCK, OLD), indirect=True)
@@ -110,7 +111,7 @@ ODD_PATHS = (
 def test_odd_paths_show_no_valves(server: Server) -> None:
     server.set_valves(llm_api_key=SECRET, llm_base_url="http://hidden.example/v1")
     for method, path in itertools.product(("GET", "HEAD", "OPTIONS", "get", "POST"), ODD_PATHS):
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=LONG)
         try:
             connection.request(method, path, body=b"{}" if method == "POST" else None)
             reply = connection.getresponse()

@@ -17,6 +17,7 @@ from agent_mode.tools.loopback import Loopback
 from agent_mode.tools.openwebui import OpenWebUIClient
 from agent_mode.tools.runner import NOT_FOR_CHATS
 from tests.owui_double import RUNNER, Account, Double
+from tests.patience import LONG
 from tests.provider import Provider
 from tests.server.servers import KEY, OURS, STOCK, Kind, Server, eventually, make, running
 
@@ -263,10 +264,10 @@ async def test_a_tool_through_open_webui_and_our_server(world: World, auth_type:
     try:
         (spec,) = await client.tools_of(world.bob.token)
         for credential in (world.bob.token, world.bob.key):
-            outcome = await loopback.call(credential, spec, {"word": "It is"}, timeout=15)
+            outcome = await loopback.call(credential, spec, {"word": "It is"}, timeout=LONG)
             assert outcome.text == "It is Bob"
         with pytest.raises(ToolError) as denied:
-            await loopback.call(world.eve.token, spec, {}, timeout=15)
+            await loopback.call(world.eve.token, spec, {}, timeout=LONG)
         assert denied.value.code == "tool_denied"
     finally:
         world.webui.auth_type = "session"
@@ -279,7 +280,7 @@ async def test_a_call_that_another_key_signed_is_not_answered(world: World) -> N
     try:
         (spec,) = await client.tools_of(world.bob.token)
         with pytest.raises(ToolError):
-            await Loopback(client, "another key").call(world.bob.token, spec, {}, timeout=15)
+            await Loopback(client, "another key").call(world.bob.token, spec, {}, timeout=LONG)
         assert world.webui.executed == []
     finally:
         await client.close()

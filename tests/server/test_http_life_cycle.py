@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.patience import LONG
 from tests.provider import Provider, Reply
 from tests.server.openwebui import OpenWebUI
 from tests.server.servers import (
@@ -127,7 +128,7 @@ def test_a_reload_in_the_middle_of_chats(server: Server, provider: Provider) -> 
         assert eventually(lambda: provider.active == 2)
         time.sleep(0.2)
         assert server.post("/pipelines/reload").status_code == 200
-        answer, whole = talking.result(timeout=10), waiting.result(timeout=10)
+        answer, whole = talking.result(timeout=LONG), waiting.result(timeout=LONG)
 
     if server.kind.own:
         assert answer.good().text == "".join(f"{n} " for n in range(30))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import LONG, START_PATIENCE
 from tests.provider import Provider
 from tests.server.openwebui import OpenWebUI
 from tests.server.rest import Rest, agent, refusal
@@ -25,8 +26,6 @@ from tests.server.test_admin_page import signed_in
 CODER = "personas.coder"
 DEFAULT_KEY = "0p3n-w3bu!"
 PASSWORD = "pass-word-4711"
-PATIENCE = 120
-"""Seconds; many servers start at once here, perhaps on a busy machine."""
 
 
 def mode(path: Path) -> int:
@@ -168,7 +167,7 @@ def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
             started[name] = server, refusal
         try:
             for name, (server, refusal) in started.items():
-                status = server.process.wait(PATIENCE)
+                status = server.process.wait(START_PATIENCE)
                 said = server.tail()
                 assert status == 2, f"{name}: {said}"
                 assert refusal.says in said, name
@@ -195,7 +194,7 @@ def test_a_damaged_database_stops_the_start(tmp_path: Path) -> None:
     file.write_bytes(content)
     server.spawn()
     try:
-        assert server.process.wait(PATIENCE) == 2
+        assert server.process.wait(START_PATIENCE) == 2
         said = server.tail()
         assert "agent_mode.db is damaged" in said
         assert "docs/backup.md" in said
@@ -230,7 +229,9 @@ def test_a_stock_server_starts_whatever_happens(tmp_path: Path, provider: Provid
             ("PUT", "users/ann/credential", {"api_key": "sk-0123456789abcdef"}),
         ):
             refusal(api.call(method, path, body), 503, "store_temporary")
-        page = signed_in(away).get(f"{away.url}/admin/personas", headers={"Accept": "text/html"}, timeout=30)
+        page = signed_in(away).get(
+            f"{away.url}/admin/personas", headers={"Accept": "text/html"}, timeout=LONG
+        )
         assert "a temporary one stands in for it" in page.text
         assert PASSWORD not in page.text
 
@@ -268,7 +269,7 @@ def test_start_script_explains_itself(arguments: list[str], status: int) -> None
         ["bash", str(ROOT / "start.sh"), *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=LONG,
         env={"PATH": os.environ["PATH"]},
         check=False,
     )

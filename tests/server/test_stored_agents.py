@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import LONG
 from tests.provider import Provider, Reply
 from tests.server.openwebui import OpenWebUI
 from tests.server.rest import Rest, agent, fields
@@ -170,7 +171,7 @@ def test_running_chats_notice_nothing(api: Rest, provider: Provider) -> None:
             assert server.post("/pipelines/reload").status_code == 200
         assert not any(chat.done() for chat in running_chats)
         for chat in running_chats:
-            assert chat.result(timeout=20).good().text == "".join(words)
+            assert chat.result(timeout=LONG).good().text == "".join(words)
     assert "slow" in OpenWebUI(server).models()
     assert "slow-two" not in OpenWebUI(server).models()
     assert "Traceback" not in server.log()

@@ -29,7 +29,7 @@ from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec, Caller, Task
 from agent_mode.chat.runtime import Runtime
 from agent_mode.llm.assembly import Assembly, chunks_of
-from agent_mode.valves import AgentValves, CustomPythonValves
+from agent_mode.valves import AgentValves, CustomPythonValves, PersonaValves
 from tests.patience import until
 from tests.provider import KEY, Provider
 from tests.runtimes import settings
@@ -382,6 +382,104 @@ async def run(turn, tools, status):
         told = await play(runtime, spec, task(text))
         assert told.failure is None
         assert [line.description for line in told.of(Status) if line.done] == last
+
+
+def python(code: str, agent_id: str = "helper", **valves: Any) -> AgentSpec:
+    """An agent whose code runs in a process of its own."""
+    definition = CustomPythonDefinition(code=code, instructions=None, model=None)
+    usable = CustomPythonValves.model_validate(valves)
+    return replace(agent(agent_id), agent_type="custom_python", definition=definition, valves=usable)
+
+
+async def test_code_hears_the_model_piece_by_piece(runtime: Runtime) -> None:
+    code = """
+async def run(llm, status):
+    status.image("https://pictures.example/ship.png", description="a red ship")
+    yield len([part async for part in llm.stream("Count")])
+"""
+    told = await play(runtime, python(code, llm_model="stub-slow"), task("Go"))
+    assert int(told.text) > 1
+    assert [picture.description for picture in told.of(Image)] == ["a red ship"]
+
+
+async def test_what_may_work_later_is_told_of_code_too(runtime: Runtime) -> None:
+    code = "async def run(llm):\n    yield await llm('like: stub-503')\n"
+    told = await play(runtime, python(code), task("Go"))
+    assert told.failure is not None
+    assert (told.failure.error.code, told.failure.error.retryable) == ("code_failed", True)
+
+
+async def test_memory_is_what_the_valve_says(runtime: Runtime) -> None:
+    code = "async def run(turn):\n    yield len(bytearray(200 * 2**20))\n"
+    little = await play(runtime, python(code, code_memory_mb=64), task("Go"))
+    assert little.failure is not None
+    assert little.failure.error.code == "code_memory"
+    assert (await play(runtime, python(code, code_memory_mb=1024), task("Go"))).failure is None
+
+
+async def test_a_model_in_the_valves_goes_before_that_of_the_definition(
+    runtime: Runtime, provider: Provider
+) -> None:
+    definition = PersonaDefinition(persona=None, instructions="You help.", model="stub-usage")
+    for valve, used in ((None, "stub-usage"), ("stub-echo", "stub-echo")):
+        await play(runtime, replace(agent(llm_model=valve), definition=definition), task("Hi"))
+        assert provider.last().body["model"] == used
+
+
+async def test_a_called_persona_speaks_through_the_personas_own_llm(
+    runtime: Runtime, provider: Provider
+) -> None:
+    valves = PersonaValves.model_validate({"llm_model": "stub-usage", "llm_api_key": "sk-personas"})
+    runtime.directory.persona_valves = lambda: valves
+    provider.clear()
+    parent = agent("parent", allowed_agents="coder")
+    asked = 'call: call_agent {"agent": "coder", "task": "Hello"}\nthen say: done'
+    told = await play(runtime, parent, task(asked, caller=replace(ANN, admin=True)))
+    assert told.failure is None
+    used = {body["model"]: sent for sent in provider.chats if (body := sent.body)}
+    assert used["stub-usage"].headers["authorization"] == "Bearer sk-personas"
+
+
+@pytest.mark.parametrize("called", [False, True])
+async def test_a_run_that_cannot_begin_leaves_a_record(runtime: Runtime, called: bool) -> None:
+    definition = PersonaDefinition(persona="nobody", instructions=None, model=None)
+    lost = replace(agent("lost", access="everyone"), definition=definition, instructions="")
+    runtime.directory.add("lost", lambda: lost)
+    parent = agent("parent", allowed_agents="lost")
+    asked = 'call: call_agent {"agent": "lost", "task": "Hello"}\nthen say: done'
+    await play(runtime, parent if called else lost, task(asked))
+    found, _ = await runtime.run_store.page(0, 10, agent="lost")
+    assert [record.state for record in found] == ["failed"]
+    assert found[0].error is not None
+    assert found[0].error["code"] == "persona_not_found"
+    assert found[0].error["run_id"] == found[0].id
+    assert bool(found[0].parent_id) is called
+
+
+async def test_the_report_of_a_called_agent_is_whole(runtime: Runtime) -> None:
+    child = agent("child", access="everyone", llm_model="stub-503")
+    runtime.directory.add("child", lambda: child)
+    asked = 'call: call_agent {"agent": "child", "task": "Hello"}\nthen say: done'
+    await play(runtime, agent("parent", allowed_agents="child"), task(asked))
+    [record], _ = await runtime.run_store.page(0, 10, agent="child")
+    assert record.error is not None
+    named = {"code", "message", "agent", "run_id", "step", "elapsed_ms", "partial", "retryable", "hint"}
+    assert named <= set(record.error)
+    assert (record.error["agent"], record.error["run_id"]) == ("child", record.id)
+
+
+@pytest.mark.parametrize("kind", ["persona", "custom_python"])
+async def test_tools_that_nobody_can_be_asked_for_are_told(runtime: Runtime, kind: str) -> None:
+    if kind == "persona":
+        told = await play(runtime, agent(more_tools=True), task("Hello"))
+    else:
+        code = "async def run(tools):\n    yield await tools.weather(city='Ulm')\n"
+        told = await play(runtime, python(code, more_tools=True), task("Go"))
+        assert told.failure is not None
+        assert "register your own API key" in told.failure.error.message
+    [line] = [status for status in told.of(Status) if "out of reach" in status.description]
+    assert line.done
+    assert "register your own API key" in line.description
 
 
 async def test_several_agents_at_once(runtime: Runtime) -> None:

@@ -99,7 +99,7 @@ async def test_the_turn_is_attributes_and_items(sandbox: Sandbox) -> None:
 def run(turn):
     assert turn.user.name == turn["user"]["name"] == turn.user["name"] == "Ann"
     assert turn.messages[0].content == "Hi"
-    assert (turn.chat_id, turn.files, turn.images) == (None, [], [])
+    assert (turn.chat_id, turn.images) == (None, [])
     assert turn.valves.get("limit", 3) == 3
     try:
         turn.absent

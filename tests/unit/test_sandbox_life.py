@@ -301,7 +301,7 @@ async def test_a_process_that_cannot_be_ended_does_not_hold_the_caller(
 
 
 SERVER = """
-import asyncio, sys
+import asyncio, signal, sys
 from agent_mode.sandbox.items import Limits, Output
 from agent_mode.sandbox.sandbox import Sandbox
 
@@ -318,6 +318,7 @@ async def main():
     await asyncio.gather(*(consume(sandbox, code) for code in CODES))
 
 CODES = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores it
 asyncio.run(main())
 """
 

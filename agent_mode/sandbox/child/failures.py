@@ -45,7 +45,7 @@ def _described(error: BaseException) -> Message:
         "trace": _trace(error),
     }
     if isinstance(error, AgentError):
-        message["hint"] = str(error.hint)[:_TEXT]
+        message |= {"hint": str(error.hint)[:_TEXT], "retryable": bool(error.retryable)}
     return message
 
 

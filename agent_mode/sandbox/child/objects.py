@@ -50,7 +50,7 @@ class AgentError(Exception):
 
 def turn(given: Record) -> Record:
     """The turn, with what the server left out."""
-    empty = {"text": "", "messages": [], "chat_id": None, "files": [], "images": [], "run_id": ""}
+    empty = {"text": "", "messages": [], "chat_id": None, "images": [], "run_id": ""}
     return Record({**empty, "user": Record(), "valves": Record(), **given})
 
 
@@ -194,7 +194,7 @@ class Llm:
 
         Args:
             messages: a text, or a list of messages with `role` and `content`.
-            params: `temperature`, `max_tokens`, `model`, …
+            params: `temperature`, `max_tokens`, …
 
         Raises:
             AgentError: the provider failed.
