@@ -17,11 +17,11 @@ from agent_mode import AgentError, AgentPipeline, AgentValves, bar_chart
 
 def rows_of(text: str) -> list[dict]:
     """The table in a message: a JSON list of objects, or CSV, in a code block or not."""
-    block = re.search(r"```\w*\n(.*?)```", text, re.DOTALL)
-    found = re.search(r"\[\s*\{.*\}\s*\]", data := block[1] if block else text, re.DOTALL)
-    if found:
+    if block := re.search(r"```\w*\n(.*?)```", text, re.DOTALL):
+        text = block[1]
+    if found := re.search(r"\[\s*\{.*\}\s*\]", text, re.DOTALL):
         return [row for row in json.loads(found[0]) if isinstance(row, dict)]
-    lines = [line for line in data.splitlines() if "," in line or ";" in line]
+    lines = [line for line in text.splitlines() if "," in line or ";" in line]
     return list(csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ","))
 
 
@@ -43,17 +43,18 @@ class Pipeline(AgentPipeline):
 
     async def run(self, turn, tools, llm, call_agent, status):
         await status("Reading the table…")
-        columns = columns_of(rows := rows_of(turn.text))
+        rows = rows_of(turn.text)
+        columns = columns_of(rows)
         if not columns:
             yield "Paste a table with headings and a column of numbers, as CSV or as a JSON list of objects."
             return
         lines = [f"| {c} | {len(v)} | {sum(v):g} | {statistics.fmean(v):g} |" for c, v in columns.items()]
-        facts = "\n".join(["| column | n | sum | mean |", "|---|---|---|---|", *lines])
-        yield facts + "\n\n"
+        yield (facts := "\n".join(["| column | n | sum | mean |", "|---|---|---|---|", *lines, "\n"]))
         name, values = next(iter(columns.items()))
         labels = [str(next((row[key] for key in row if key not in columns), "")) for row in rows]
         await status.image(bar_chart(labels, values, title=name), description=f"Chart of {name}")
+        explainer = str(self.valves.allowed_agents).split(",")[0]
         try:
-            yield await call_agent(str(self.valves.allowed_agents).split(",")[0], f"Explain:\n{facts}")
+            yield await call_agent(explainer, f"Explain in short:\n{facts}")
         except AgentError as error:  # the figures stand without it
             yield f"*Nobody explains it: {error}*"
