@@ -172,8 +172,8 @@ def test_a_persona_is_asked(api: Rest, provider: Provider) -> None:
     assert (streamed[0]["type"], streamed[-1]["output"]) == ("run", "Hello from stub: Hi")
 
     assert refusal(api.call("POST", "personas/asked/run", {}), 422, "invalid_request")["field"] == "input"
-    api.post("agents/", agent("weather"))
-    refusal(api.call("POST", "personas/weather/run", {"input": "Hi"}), 404, "persona_not_found")
+    api.post("agents/", agent("no-persona"))
+    refusal(api.call("POST", "personas/no-persona/run", {"input": "Hi"}), 404, "persona_not_found")
     api.put("personas/asked", {**made, "enabled": False})
     told = refusal(api.call("POST", "personas/asked/run", {"input": "Hi"}), 409, "persona_disabled")
     assert "/personas/asked" in told["hint"]
