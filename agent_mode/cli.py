@@ -205,6 +205,7 @@ async def _restore(backups: Backups, audit: AuditStore, arguments: Namespace) ->
     parts = {"created": plan.created, "updated": plan.updated, "removed": plan.removed, "kept": plan.kept}
     lines = [f"{word:<10} {', '.join(keys)}" for word, keys in parts.items() if keys]
     lines.append(f"{'unchanged':<10} {len(plan.unchanged)}")
+    lines += [f"! {key} comes back disabled: an agent has the same name" for key in plan.disabled]
     return [*lines, "Done." if arguments.apply else DRY]
 
 

@@ -82,7 +82,7 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         interactive=work.task.interactive,
         relay=work.task.relay,
     )
-    path, parent_id = (*work.path, key), recording.id_of(work)
+    path, parent_id = (*work.path, key), work.record_id
     try:
         with work.state.working():
             child = await prepare(spec, below, work.state, work.services, parent=work, path=path)

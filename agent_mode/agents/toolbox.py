@@ -257,7 +257,9 @@ class Toolbox:
         work = self._work
         if spec.source == "request":
             # The transcript keeps what comes back, so the memo need not.
-            answer = await work.state.from_caller(key, work.spec.id, spec.original, json.dumps(arguments))
+            answer = await work.state.from_caller(
+                key, work.spec.id, work.record_id, spec.original, json.dumps(arguments)
+            )
             content = results.content_of(answer)
             return ToolResult(content, results.is_error(content))
         work.state.memo.inner = True  # also while it goes on: the run may hand over in the middle of it
@@ -305,7 +307,10 @@ class Toolbox:
     def _note(self, spec: ToolSpec, arguments: dict[str, Any], result: ToolResult, seconds: float) -> None:
         route = "own" if spec.source == "own" else "loopback"
         told = {"result": result.text[:_RECORDED], "is_error": result.is_error, "ms": round(seconds * 1000)}
-        self._work.state.note_call(self._work.spec.id, spec.original, route, json.dumps(arguments), **told)
+        work = self._work
+        work.state.note_call(
+            work.spec.id, work.record_id, spec.original, route, json.dumps(arguments), **told
+        )
 
 
 def _timed_out(spec: ToolSpec, seconds: float) -> ToolError:

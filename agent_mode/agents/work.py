@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from agent_mode.agents.budget import Share
 from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
 from agent_mode.agents.services import Services
 from agent_mode.agents.spec import AgentSpec, Task
-from agent_mode.agents.state import RunState
+from agent_mode.agents.state import RunState, child_id
 from agent_mode.agents.toolbox import Toolbox
 from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.llm.connection import Connection
@@ -32,6 +33,7 @@ class Work:
     Attributes:
         tools: the tools that it may use here.
         words: what it has said; an agent that called it gets this as its answer.
+        share: what it has done itself.
     """
 
     def __init__(
@@ -54,7 +56,27 @@ class Work:
         self.parent = parent
         self.path = path or (spec.id,)
         self.words: list[str] = []
+        self.share = Share()
         self.tools = Toolbox(self)
+
+    @property
+    def record_id(self) -> str:
+        """The id of its record."""
+        run_id = self.state.run_id
+        return run_id if self.parent is None else child_id(run_id, self.path)
+
+    def step(self) -> None:
+        """One more LLM call.
+
+        Raises:
+            LimitError: that is one too many, or the tokens are spent.
+        """
+        self.state.budget.step()
+        self.share.calls += 1
+
+    def spend(self, usage: Any, characters: int) -> None:
+        """What that LLM call cost, as `Budget.add_usage` has it."""
+        self.share.add(self.state.budget.add_usage(usage, characters=characters))
 
     @property
     def line(self) -> tuple[str, ...]:
@@ -134,11 +156,12 @@ class Work:
         names = [tool["function"]["name"] for tool in tools or ()]
         key = self.state.memo.key(self.path, "llm", [messages, names, params])
         if key in self.state.memo:
+            self.share.recalled()
             into.add({"choices": [{"delta": self.state.memo.recall(key)}]})
             if into.text:
                 yield Text(into.text)
             return
-        self.state.budget.step()
+        self.step()
         payload = {**self.sampling(), **params, "model": self.model, "messages": messages}
         payload["stream_options"] = {"include_usage": True}
         if tools:
@@ -148,7 +171,7 @@ class Work:
                 async for block in blocks:
                     for event in _events(block, into):
                         yield event
-        self.state.budget.add_usage(into.usage, characters=len(json.dumps(messages)) + len(into.text))
+        self.spend(into.usage, len(json.dumps(messages)) + len(into.text))
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)
 

@@ -232,6 +232,37 @@ def test_110_personas_come_in_and_a_backup_takes_them_out_again(
     assert not window.console
 
 
+def test_a_backup_says_whose_name_an_agent_has(stand: Stand, agents_page: OpenAdmin, tailor: str) -> None:
+    window = agents_page().sign_in()
+    main = window.open("/personas/backups")
+    main.get_by_role("button", name="Back up now").click()
+    expect(
+        window.page.get_by_text("personas backed up").or_(window.page.get_by_text("Nothing changed"))
+    ).to_be_visible()
+    before = personas(stand.ours, "")["total"]
+    assert stand.ours.request("DELETE", f"/api/v1/personas/{tailor}").status_code == 204
+    agent = {"id": tailor, "name": "Tailor", "agent_type": "persona", "definition": {"instructions": "Sew."}}
+    assert stand.ours.post("/api/v1/agents/", agent).status_code == 201
+    try:
+        main = window.open("/personas/backups")
+        main.locator("tbody tr").filter(
+            has=window.page.get_by_text(str(before), exact=True)
+        ).first.get_by_role("link").click()
+        window.alive()
+        told = main.get_by_text("1 of these cannot be enabled: an agent has the name.")
+        expect(told).to_be_visible()
+        expect(main.get_by_text(tailor, exact=True)).to_have_count(2)
+        main.get_by_role("button", name="Restore").click()
+        window.page.get_by_role("alertdialog").get_by_role("button", name="Restore").click()
+        expect(main.get_by_text("The backup is restored.").first).to_be_visible()
+        expect(told).to_be_visible()
+        back = stand.ours.request("GET", f"/api/v1/personas/{tailor}").json()
+        assert (back["enabled"], back["prompt"]) == (False, "You are a tailor.\nYou measure twice.")
+    finally:
+        stand.ours.request("DELETE", f"/api/v1/agents/{tailor}")
+    assert not window.console
+
+
 def test_which_strategy_a_model_gets_and_what_it_is_sent(agents_page: OpenAdmin) -> None:
     window = agents_page().sign_in()
     main = window.open("/strategies")

@@ -238,7 +238,7 @@ def test_a_dump_of_postgresql_comes_back(tmp_path: Path) -> None:
     try:
         words = "CREATE TABLE persona (key text); INSERT INTO persona VALUES ('sommelier')"
         subprocess.run(["psql", "-qc", words, url], check=True)
-        dump, restore = block("backup.md", "pg_restore").splitlines()
+        dump, restore = block("backup.md", "pg_dump --format=custom --file").splitlines()
         environment = {**os.environ, "AGENT_MODE_DATABASE_URL": url}
         subprocess.run(["bash", "-euc", dump], cwd=tmp_path, env=environment, check=True)
         subprocess.run(["psql", "-qc", "DELETE FROM persona", url], check=True)

@@ -129,6 +129,12 @@ def test_what_is_no_pipeline_is_refused(
     assert not (tmp_path / "dist").exists()
 
 
+def test_the_docs_tell_how_large_a_bundle_is(bundles: dict[str, Path]) -> None:
+    told = re.search(r"about ([\d.]+) MB each", (ROOT / "docs" / "stock-server.md").read_text())
+    assert told
+    assert {round(path.stat().st_size / 1_000_000, 1) for path in bundles.values()} == {float(told[1])}
+
+
 def test_what_is_needed_is_what_the_tests_on_old_pins_install() -> None:
     lines = (ROOT / "requirements-stock.txt").read_text().splitlines()
     assert set(stand_ins.NEEDED) - {"greenlet"} <= set(lines)  # greenlet comes with sqlalchemy[asyncio]

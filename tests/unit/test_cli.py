@@ -24,7 +24,9 @@ from agent_mode.__main__ import main
 from agent_mode.observe import logs
 from agent_mode.settings import Settings, get_settings
 from agent_mode.store import formats, updates
+from agent_mode.store.agents import AgentForm, AgentStore
 from agent_mode.store.db import Database
+from agent_mode.store.personas import PersonaStore
 
 DRY = "Nothing was changed. Add --apply to do it."
 
@@ -478,6 +480,25 @@ def test_a_restore_shows_first_and_then_does_it(command: Command, file: Path, tm
     assert stored(command, tmp_path) == before
     assert f"before restoring {name}" in command("backup", "--list").good().out
     assert command("restore", name, "--apply").good().lines == ["unchanged  2", "Done."]
+
+
+def test_a_restore_says_whose_name_an_agent_has(command: Command, file: Path) -> None:
+    command("import", file, "--apply").good()
+    name = backed_up(command)
+
+    async def change() -> None:
+        database = await Database.open(get_settings().resolved_database_url())
+        await PersonaStore(database).delete("helper")
+        await AgentStore(database).create(
+            AgentForm.parse({"id": "helper", "name": "A", "agent_type": "persona"}), "Ada"
+        )
+        await database.close()
+
+    asyncio.run(change())
+    told = ["created    helper", "unchanged  1", "! helper comes back disabled: an agent has the same name"]
+    assert command("restore", name).good().lines == [*told, DRY]
+    assert command("restore", name, "--apply").good().lines == [*told, "Done."]
+    assert command("restore", name, "--apply").good().lines == ["unchanged  2", told[-1], "Done."]
 
 
 @pytest.mark.parametrize(

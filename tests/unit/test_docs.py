@@ -253,3 +253,23 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_can_be_reached_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert not [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in readme]
+
+
+def test_every_page_of_the_agents_page_has_its_picture() -> None:
+    """`./test.sh e2e --screenshots` takes them; docs/admin-page.md says that there are all."""
+    code = (ROOT / "tests" / "e2e" / "test_screenshots.py").read_text(encoding="utf-8")
+    taken = [path.partition("?")[0] for path in re.findall(r'"(/[^"]*)"', code)]
+    pages = PACKAGE / "admin" / "pages"
+    for path in re.findall(r'^@page\("([^"]+)"', "\n".join(p.read_text() for p in pages.glob("*.py")), re.M):
+        if path.endswith(("/new/file", "/new/template", "/new/{template}")):
+            continue  # as the page of one that there is, but empty
+        if path in ("/runs/{run_id}", "/personas/backups/{name}"):  # reached by a click
+            continue
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))
+        assert [one for one in taken if re.fullmatch(pattern, one)], path
+    names = {path.name for path in (DOCS / "images" / "admin").glob("*.png")}
+    assert {name.replace("-dark.", "-light.") for name in names if "-dark." in name} == {
+        name for name in names if "-light." in name
+    }
+    named = set(re.findall(r'^    "([\w-]+)": "/', code, re.M)) | {"run", "backup", "publish", "sign-in"}
+    assert {f"{name}-light.png" for name in named} == {name for name in names if "-light." in name}

@@ -1,6 +1,6 @@
 """Every command in the docs can be typed: programs, options, variables, paths and service names are there.
 
-tests/server/test_docs_commands.py and tests/server/test_api_docs.py run those that a test can run.
+tests/server/test_documented_servers.py and tests/server/test_api_docs.py run those that a test can run.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def called(command: Command) -> None:
 
 def docker(command: Command) -> None:
     match command.words[1:]:
-        case ("compose", "up" | "ps" | "logs" | "restart" | "exec" | "down" | "cp" as what, *rest):
+        case ("compose", "up" | "ps" | "logs" | "restart" | "stop" | "exec" | "run" | "down" as what, *rest):
             named = [word.partition(":")[0] for word in rest if not word.startswith("-")]
             assert set(named[: None if what in ("up", "logs", "restart") else 1]) <= set(COMPOSE["services"])
             if what == "exec" and "/opt/venv/bin/python" in rest:
