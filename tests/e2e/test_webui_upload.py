@@ -1,5 +1,7 @@
 """Bundles brought to a stock server by the page of Open WebUI: uploaded, and from an address."""
 
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import functools
