@@ -276,6 +276,9 @@ class HotswapValves(CommandValves):
     show_persona_info: bool = Field(
         True, description="Say above the answer who is speaking; needs OPENWEBUI_URL and an admin's key"
     )
+    enable_suggestions: bool = Field(
+        False, description="Say below the answer when a persona clearly knows more about the question"
+    )
     persistent_persona: bool = Field(False, description="A user's last persona also opens new chats")
     enable_persona_versioning: bool = Field(True, description="Every change of a persona is a version")
     version_history_limit: int = number(50, "Versions kept of each persona", minimum=1, maximum=1000)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from agent_mode.agents.budget import Share
@@ -166,12 +168,13 @@ class Work:
         payload["stream_options"] = {"include_usage": True}
         if tools:
             payload["tools"] = tools
+        facts = Facts()
         with self.state.working():
-            async with aclosing(self.services.llm.stream(self.connection, payload, Facts())) as blocks:
+            async with aclosing(self.services.llm.stream(self.connection, payload, facts)) as blocks:
                 async for block in blocks:
-                    for event in _events(block, into):
+                    for event in _events(block, facts.chunks, into):
                         yield event
-        self.spend(into.usage, len(json.dumps(messages)) + len(into.text))
+        self.spend(into.usage, 0 if into.usage else len(json.dumps(messages)) + len(into.text))
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)
 
@@ -189,17 +192,24 @@ class Work:
         return whole.text
 
 
-def _events(block: bytes, into: Assembly) -> list[Event]:
-    """What a block of vetted chunks says; passed on as it is when it holds nothing but words."""
-    events: list[Event] = []
+def _events(block: bytes, chunks: list[dict[str, Any]], into: Assembly) -> list[Event]:
+    """What a block of vetted chunks says; passed on as it is when it holds nothing but words.
+
+    What came at the same moment goes out as one event: each has its price on the way.
+    """
+    said: list[tuple[type[Text | Reasoning], str]] = []
     length, words_only = 0, True
-    for chunk in chunks_of(block):
+    for chunk in chunks:
         text, thought = into.add(chunk)
         length += len(text)
         if thought:
-            events.append(Reasoning(thought))
+            said.append((Reasoning, thought))
         if text:
-            events.append(Text(text))
+            said.append((Text, text))
         if chunk.get("usage") or into.calls or into.finish_reason:
             words_only = False
-    return [Chunks(block, length)] if words_only and events else events
+    if words_only and said:
+        return [Chunks(block, length)]
+    return [
+        kind("".join(words for _, words in together)) for kind, together in groupby(said, key=itemgetter(0))
+    ]

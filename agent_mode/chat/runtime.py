@@ -15,6 +15,7 @@ from typing import Any
 from agent_mode.agents.directory import Directory
 from agent_mode.agents.runs import Runs
 from agent_mode.agents.services import Services
+from agent_mode.chat.offers import Offers
 from agent_mode.chat.roster import Rosters
 from agent_mode.errors import ConfigurationError, StoreError
 from agent_mode.llm.client import LlmClient
@@ -88,6 +89,7 @@ class Runtime:
         self.rosters = Rosters(self.personas, self.directory)
         self.sessions = SessionStore(db)
         self.replies = ReplyStore(db)
+        self.offers = Offers()
         self.users = UserStore(db)
         self.backups = Backups(settings.data_dir / "backups", self.persona_store)
         self.persona_store.before_destructive = self.backups.before_destructive

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, not_, or_, select, update
@@ -91,12 +90,10 @@ class RunStore:
         flush_seconds: float = 0.2,
     ) -> None:
         self._db = db
+        self._replica = replica
+        self._upsert = _upsert(db)
         self._writer: WriteBehind[str, RunRecord] = WriteBehind(
-            partial(_write, db, replica),
-            lambda record: record.id,
-            noun="run",
-            limit=memory_limit,
-            pause=flush_seconds,
+            self._write, lambda record: record.id, noun="run", limit=memory_limit, pause=flush_seconds
         )
         self._running: dict[str, RunRecord] = {}
         """The newest record of each run that goes on in this process."""
@@ -274,6 +271,15 @@ class RunStore:
         for record in self._running.values():
             self._writer.put(record)
 
+    async def _write(self, records: Sequence[RunRecord]) -> None:
+        # Sorted, so that two processes that write the same rows take their locks in the same order.
+        rows = [
+            {name: getattr(record, name) for name in RunRecord.__slots__} | {"replica": self._replica}
+            for record in sorted(records, key=lambda record: record.id)
+        ]
+        async with self._db.begin() as connection:
+            await connection.execute(self._upsert, rows)
+
 
 def query_of(wanted: dict[str, str | None], since: datetime | None = None) -> Select[Any]:
     """The runs with these values; None fits all, an empty text those without a value."""
@@ -284,16 +290,14 @@ def query_of(wanted: dict[str, str | None], since: datetime | None = None) -> Se
     return query if since is None else query.where(table.c.started_at >= since)
 
 
-async def _write(db: Database, replica: str | None, records: Sequence[RunRecord]) -> None:
-    # Sorted, so that two processes that write the same rows take their locks in the same order.
-    rows = [asdict(record) | {"replica": replica} for record in sorted(records, key=lambda record: record.id)]
+def _upsert(db: Database) -> Any:
+    """The statement that writes records; made once, so that SQLAlchemy compiles it once."""
     statement = db.insert(table)
-    changes = {name: statement.excluded[name] for name in rows[0] if name != "id"}
+    names = (*RunRecord.__slots__, "replica")
+    changes = {name: statement.excluded[name] for name in names if name != "id"}
     # Two processes may have written to one run: a write that comes late must not reopen it.
     may_change = or_(not_(_is_final(table.c.state)), _is_final(statement.excluded.state))
-    statement = statement.on_conflict_do_update(index_elements=["id"], set_=changes, where=may_change)
-    async with db.begin() as connection:
-        await connection.execute(statement, rows)
+    return statement.on_conflict_do_update(index_elements=["id"], set_=changes, where=may_change)
 
 
 def _is_final(state: ColumnElement[str]) -> ColumnElement[bool]:

@@ -17,6 +17,8 @@ from tests.server.openwebui import OpenWebUI
 from tests.server.servers import OURS, Server, eventually, make, running
 from tests.server.test_agents import at_work, toolkit
 
+pytestmark = pytest.mark.long
+
 AT_ONCE = 200
 RUNS = 1_000
 

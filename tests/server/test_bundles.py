@@ -18,6 +18,8 @@ from tests.server.anymodel import AnyModel, user
 from tests.server.openwebui import OpenWebUI
 from tests.server.servers import OLD, OURS, PIPE, Kind, Server, make, needs_stock_python, params, running
 
+pytestmark = pytest.mark.long
+
 CODER = "personas.coder"
 WITNESS = '''"""
 title: Tells which package there is.

@@ -31,6 +31,8 @@ from tests.provider import KEY as PROVIDER_KEY
 from tests.provider import Provider
 from tests.server.servers import eventually, free_port
 
+pytestmark = pytest.mark.long
+
 PAGE_URL = "http://127.0.0.1:9099"
 
 

@@ -20,6 +20,8 @@ from agent_mode.__main__ import main
 from agent_mode.server import bundle, bundle_head, stand_ins
 from tests.bundles import ROOT, build, checkout, in_process, install, site
 
+pytestmark = pytest.mark.long
+
 NAMES = {"data_analyst", "hotswap", "personas", "researcher"}
 LOADED = "import agent_mode; print(json.dumps([agent_mode.__version__, agent_mode.__file__]))"
 

@@ -19,7 +19,7 @@ import pytest
 import agent_mode
 from agent_mode import valves
 from agent_mode.__main__ import main
-from agent_mode.chat import commands, console
+from agent_mode.chat import commands, console, parsed
 from agent_mode.errors import AgentModeError
 from agent_mode.observe import hooks
 from agent_mode.prompts import strategies, templates
@@ -135,7 +135,7 @@ def test_every_chat_command_is_documented() -> None:
     helped = re.findall(r"`(!agent[^`]*|![a-z]+)`", console.help_text("!"))
     assert helped
     assert not missing([*helped, *(f"!{word}" for word in commands.RESET_WORDS)], page)
-    kinds = set(get_args(commands.Kind)) - {"persona"}
+    kinds = set(get_args(parsed.Kind)) - {"persona"}
     typed = {"bind": "persona1"}  # the other kinds are called as they are typed
     unnamed = {kind for kind in kinds if not re.search(rf"`!(agent )?{typed.get(kind, kind)}\b", page)}
     assert not unnamed

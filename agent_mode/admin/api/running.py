@@ -21,7 +21,7 @@ from agent_mode.agents import stored
 from agent_mode.agents.engine import Failure
 from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec, Caller, Task
-from agent_mode.chat.commands import last_text
+from agent_mode.chat.messages import last_text
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, DefinitionError, Problem, RequestError, RunCancelled
