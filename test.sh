@@ -30,7 +30,7 @@ quick() {
   ruff check .
   pyright --warnings
   lint-imports
-  tests python -m pytest -n 2 --dist loadfile
+  tests python -m pytest -n 2 --dist loadfile "$@"
 }
 
 e2e() {
@@ -53,9 +53,9 @@ tests() {
 
 case "${1:-}" in
   "")
-    quick
-    echo "Left out: the journeys in a real Open WebUI (./test.sh e2e), the stock server on the newest packages, the"
-    echo "long forms of some tests. ./test.sh all runs everything."
+    quick -m "not long"
+    echo "Left out: the journeys in a real Open WebUI (./test.sh e2e), the stock server on the newest packages, and"
+    echo "long tests: starts, single files, loads, kills (marked long). ./test.sh all runs everything."
     ;;
   all)
     export AGENT_MODE_TEST_FULL=1

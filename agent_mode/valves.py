@@ -276,6 +276,9 @@ class HotswapValves(CommandValves):
     show_persona_info: bool = Field(
         True, description="Say above the answer who is speaking; needs OPENWEBUI_URL and an admin's key"
     )
+    enable_suggestions: bool = Field(
+        False, description="Say below the answer when a persona clearly knows more about the question"
+    )
     persistent_persona: bool = Field(False, description="A user's last persona also opens new chats")
     enable_persona_versioning: bool = Field(True, description="Every change of a persona is a version")
     version_history_limit: int = number(50, "Versions kept of each persona", minimum=1, maximum=1000)
@@ -350,6 +353,9 @@ class AgentValves(Valves):
         600, "Seconds of one run; waiting for tools in the chat not counted", minimum=1, maximum=86_400
     )
     tool_timeout: int = number(60, "Seconds that one tool may take", minimum=1, maximum=3600)
+    tool_retries: int = number(
+        1, "How often Open WebUI is asked again when the connection fails: 1, or 0", minimum=0, maximum=1
+    )
     tool_result_limit: int = number(
         100_000, "Characters of a tool's result that the LLM sees", minimum=1000, maximum=10_000_000
     )

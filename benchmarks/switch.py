@@ -28,7 +28,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from agent_mode.chat.commands import Grammar, message_text, parse
+from agent_mode.chat.commands import Grammar, parse
+from agent_mode.chat.messages import message_text
 from agent_mode.chat.switching import detect_agent_switch, plan_turn
 from agent_mode.prompts.reset import Identity
 from agent_mode.prompts.strategies import StrategyBook

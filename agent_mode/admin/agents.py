@@ -52,6 +52,24 @@ async def read_draft(runtime: Runtime, values: Any, record: Agent | None = None)
     return await asyncio.to_thread(draft, values, known=record, allow_code=allowed)
 
 
+async def check_draft(backend: Backend, values: Any, record: Agent | None = None) -> Draft:
+    """As `read_draft`, and whether the id can be the agent's: it must be free, or stay as it is."""
+    made = await read_draft(backend.runtime, values, record)
+    sent = values.get("id") if isinstance(values, Mapping) else None
+    if not isinstance(sent, str) or any(problem.field == "id" for problem in made.problems):
+        return made
+    agent_id = sent.strip()
+    if record is not None and agent_id != record.id:
+        wrong = fixed()
+    elif backend.has_pipeline(agent_id):
+        wrong = taken(agent_id)
+    elif record is None and await backend.runtime.agent_store.get(agent_id) is not None:
+        wrong = exists(agent_id)
+    else:
+        return made
+    return replace(made, problems=[wrong, *made.problems])
+
+
 def base(record: Agent) -> dict[str, Any]:
     """What is stored, with valves that its type knows: an older version of the type may have had others."""
     values = {"id": record.id, **content(record)}

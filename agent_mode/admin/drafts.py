@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -12,7 +14,7 @@ from typing import Any
 from agent_mode.admin.backend import Backend
 from agent_mode.agents import stored
 from agent_mode.agents.stored import Parts
-from agent_mode.agents.types import get_type
+from agent_mode.agents.types import all_types, get_type
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import AgentModeError, ConfigurationError, DefinitionError, Problem
 from agent_mode.llm import connection as connections
@@ -20,6 +22,11 @@ from agent_mode.store.agents import Agent, AgentForm, content
 from agent_mode.tools.specs import ToolSpec, allowed
 from agent_mode.valves import MASK
 
+_SECRET = (
+    r"""(?P<key>(?<![\w\\])["']?(?P<name>{})["']?\s*:\s*)"""
+    r"""(?P<value>"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|[^\s"'\\,}}\]]+)"""
+)
+"""A secret by its name, in JSON that somebody is typing: quotes may be others, or missing."""
 _PROVIDER_SECONDS = 5.0
 """How long the provider may take to list its models."""
 
@@ -117,6 +124,29 @@ def without_secrets(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict
         if name not in fresh or name in before
     }
     return {**values, "valves": kept}
+
+
+def text_without_secrets(text: str, known: Mapping[str, Any]) -> str:
+    """The JSON of a draft that cannot be read yet, as `without_secrets` has what can. Pure.
+
+    Args:
+        text: as it was typed.
+        known: the agent that it changes, with masked secrets; empty: none.
+    """
+    before = known.get("valves") or {}
+    names = {name for kind in all_types().values() for name in kind.valves.secrets()}
+    names |= {name for name, value in before.items() if isinstance(value, str) and value.startswith(MASK)}
+    if not names:
+        return text
+
+    def kept(found: re.Match[str]) -> str:
+        value = found["value"].strip("\"'")
+        code = found["value"] == value and not found["key"].startswith('"')  # no JSON begins so
+        if not value or value == "null" or value.startswith(MASK) or code:
+            return found[0]
+        return found["key"] + json.dumps(before.get(found["name"]) or "", ensure_ascii=False)
+
+    return re.sub(_SECRET.format("|".join(map(re.escape, sorted(names)))), kept, text)
 
 
 async def oddities(

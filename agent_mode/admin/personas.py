@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from agent_mode.admin.api.errors import FormError
 from agent_mode.admin.conflicts import stale
+from agent_mode.agents.directory import as_agent
+from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import Problem, RequestError, StoreError
 from agent_mode.prompts import guard
@@ -85,6 +87,25 @@ async def known(runtime: Runtime, key: str) -> Persona:
     return record
 
 
+async def speaker(runtime: Runtime, key: str) -> AgentSpec:
+    """The persona as the agent that it is, to be asked something.
+
+    Raises:
+        RequestError: `persona_not_found` or `persona_disabled`.
+    """
+    record = await known(runtime, key)
+    if not record.enabled:
+        raise RequestError(
+            f"{record.name} is disabled.",
+            hint=f'PUT /api/v1/personas/{key} with "enabled": true.',
+            code="persona_disabled",
+            status=409,
+        )
+    if runtime.personas.get(key) is None:  # enabled a moment ago, on another replica
+        await runtime.personas.refresh(runtime.persona_store)
+    return as_agent(record, runtime.directory.persona_valves())
+
+
 async def newest(runtime: Runtime, key: str) -> int:
     """Number of the persona's newest version; 0: nothing of it was versioned yet."""
     return (await runtime.persona_store.newest(key)).get(key, 0)
@@ -152,8 +173,7 @@ async def replace_all(
         runtime, form({"key": key, "enabled": record.enabled, "extras": record.extras, **values})
     )
     if made.key != key:
-        problem = Problem("key", "A persona's key does not change.", "Create another, and delete this one.")
-        raise FormError("The persona cannot be saved", problems=[problem])
+        raise FormError("The persona cannot be saved", problems=[_fixed()])
     try:
         saved = await runtime.persona_store.save(made, author=author, expected=expected)
     except StoreError as error:
@@ -251,20 +271,36 @@ async def roll_back(runtime: Runtime, key: str, number: int, author: str) -> Per
     return record
 
 
-async def check(runtime: Runtime, values: Mapping[str, Any]) -> tuple[list[Problem], list[Problem]]:
-    """Everything that is wrong with a new persona, by field, and what is odd about it. Saves nothing."""
+async def check(
+    runtime: Runtime, values: Mapping[str, Any], record: Persona | None = None
+) -> tuple[list[Problem], list[Problem]]:
+    """Everything that is wrong with a persona, by field, and what is odd about it. Saves nothing.
+
+    Args:
+        runtime: of the server.
+        values: all fields.
+        record: the one that they are to replace; None: it is new.
+    """
     wrong: list[Problem] = []
     odd: list[Problem] = []
     try:
-        made = form(values)
+        form(values)
     except FormError as error:
-        return list(error.problems), odd
-    (wrong if runtime.settings.override_phrases == "refuse" else odd).extend(flagged(made.prompt))
-    if await runtime.persona_store.get(made.key) is not None:
-        odd.append(Problem("key", f"There is a persona {made.key} already.", "PUT replaces it."))
-    if await runtime.agent_store.get(made.key) is not None:
+        wrong += error.problems
+    unusable = {problem.field for problem in wrong}
+    prompt, key = (None if name in unusable else values.get(name) for name in ("prompt", "key"))
+    if isinstance(prompt, str):
+        (wrong if runtime.settings.override_phrases == "refuse" else odd).extend(flagged(prompt))
+    if not isinstance(key, str):
+        return wrong, odd
+    key = key.strip()
+    if record is not None and key != record.key:
+        wrong.append(_fixed())
+    elif record is None and await runtime.persona_store.get(key) is not None:
+        odd.append(Problem("key", f"There is a persona {key} already.", "PUT replaces it."))
+    if await runtime.agent_store.get(key) is not None:
         hint = "Choose another key: the persona cannot be enabled beside it."
-        odd.append(Problem("key", f"An agent is called {made.key} too.", hint))
+        odd.append(Problem("key", f"An agent is called {key} too.", hint))
     return wrong, odd
 
 
@@ -315,6 +351,10 @@ async def _told(runtime: Runtime, key: str, error: StoreError) -> StoreError:
         if found:
             return stale(key, found[0].number, found[0].author, found[0].created_at)
     return error
+
+
+def _fixed() -> Problem:
+    return Problem("key", "A persona's key does not change.", "Create another, and delete this one.")
 
 
 def _exists(key: str) -> StoreError:

@@ -10,6 +10,31 @@ from agent_mode.errors import LimitError
 from agent_mode.valves import AgentValves
 
 
+class Share:
+    """What one agent has done of a run's work.
+
+    Attributes:
+        calls: its LLM calls, those of earlier requests of the run included.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._tokens: int | None = 0
+
+    def recalled(self) -> None:
+        """A call that an earlier request made; what it cost is in the run's budget alone."""
+        self.calls += 1
+        self._tokens = None
+
+    def add(self, tokens: int) -> None:
+        if self._tokens is not None:
+            self._tokens += tokens
+
+    def usage(self) -> dict[str, int]:
+        """Its tokens, where all of them are known."""
+        return {"tokens": self._tokens} if self._tokens else {}
+
+
 class Budget:
     """Counts LLM calls, tool calls, tokens and seconds.
 
@@ -59,11 +84,15 @@ class Budget:
             raise _spent("tool_calls", self._valves.max_tool_calls, "tool call", "max_tool_calls")
         self.tool_calls += 1
 
-    def add_usage(self, usage: dict[str, Any] | None, *, characters: int = 0) -> None:
-        """What an LLM call cost; by the provider's totals, else estimated at four characters a token."""
+    def add_usage(self, usage: dict[str, Any] | None, *, characters: int = 0) -> int:
+        """What an LLM call cost; by the provider's totals, else estimated at four characters a token.
+
+        Returns:
+            its tokens.
+        """
         if not usage:
             self.tokens += characters // 4
-            return
+            return characters // 4
         for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
             value = usage.get(name)
             if isinstance(value, int):
@@ -73,6 +102,7 @@ class Budget:
             parts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
             total = sum(part for part in parts if isinstance(part, int))
         self.tokens += total
+        return total
 
     def out_of_time(self) -> LimitError:
         return _spent("seconds", self._valves.max_seconds, "second", "max_seconds")

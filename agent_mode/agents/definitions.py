@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent_mode.errors import Problem
+from agent_mode.sandbox.check import check
+from agent_mode.store.versions import one_line
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 """A sub-agent's name: LLMs get it as part of a tool's arguments."""
 MAX_INSTRUCTIONS = 200_000
 MAX_CODE = 500_000
+_MAX_AGENTS = 20
+_MAX_HAND_OVERS = 50
 
 
 class Definition(BaseModel):
     """Base of all definitions: what is not known is refused, so that a typing error is seen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def misfits(cls, values: Mapping[str, Any]) -> Iterator[Problem]:
+        """What does not fit together, by field (`agents.1.name`); what single fields hold, the schema says.
+
+        Reads what came, not an instance: so it tells all it can also where a field is wrong by itself. What
+        is of the wrong kind it passes over.
+        """
+        yield from ()
 
 
 class PersonaDefinition(Definition):
@@ -29,11 +45,9 @@ class PersonaDefinition(Definition):
         None, description="The provider's model; None: as the valves say", max_length=256
     )
 
-    @model_validator(mode="after")
-    def _says_who(self) -> Self:
-        if not self.persona and not (self.instructions or "").strip():
-            raise ValueError("either `persona` or `instructions` must say who it is")
-        return self
+    @classmethod
+    def misfits(cls, values: Mapping[str, Any]) -> Iterator[Problem]:
+        yield from _says_who(values)
 
 
 class SubAgent(Definition):
@@ -51,7 +65,9 @@ class SubAgent(Definition):
         None, description="Names or patterns of its tools; None: all that the agent has", max_length=200
     )
     can_hand_over_to: list[str] | None = Field(
-        None, description="Names of the sub-agents that it may hand over to; None: all", max_length=50
+        None,
+        description="Names of the sub-agents that it may hand over to; None: all",
+        max_length=_MAX_HAND_OVERS,
     )
 
 
@@ -71,7 +87,7 @@ class LlamaIndexDefinition(Definition):
     tools: list[str] | None = Field(
         None, description="Names or patterns of its tools; None: all that the user has", max_length=200
     )
-    agents: list[SubAgent] = Field([], description="multi_agent: who works together", max_length=20)
+    agents: list[SubAgent] = Field([], description="multi_agent: who works together", max_length=_MAX_AGENTS)
     root: str | None = Field(None, description="multi_agent: who begins; None: the first")
     max_iterations: int = Field(20, description="Steps of one run", ge=1, le=200)
     memory_tokens: int = Field(
@@ -81,33 +97,33 @@ class LlamaIndexDefinition(Definition):
         "stream", description="stream: words as they come; final: only the last answer"
     )
 
-    @field_validator("agents")
     @classmethod
-    def _names_once(cls, agents: list[SubAgent]) -> list[SubAgent]:
-        names = [agent.name for agent in agents]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two sub-agents are called {', '.join(twice)}")
-        for agent in agents:
-            unknown = sorted(set(agent.can_hand_over_to or ()) - set(names))
-            if unknown:
-                raise ValueError(
-                    f"{agent.name} hands over to {', '.join(unknown)}, which is no sub-agent here"
-                )
-        return agents
-
-    @model_validator(mode="after")
-    def _fits_its_style(self) -> Self:
-        if self.style == "multi_agent":
-            if len(self.agents) < 2:
-                raise ValueError("multi_agent needs at least two entries in `agents`")
-            if self.root is not None and self.root not in {agent.name for agent in self.agents}:
-                raise ValueError(f"`root` names {self.root}, which is no sub-agent here")
-        elif self.agents:
-            raise ValueError("`agents` are for the style multi_agent")
-        elif not self.persona and not (self.instructions or "").strip():
-            raise ValueError("either `persona` or `instructions` must say who it is")
-        return self
+    def misfits(cls, values: Mapping[str, Any]) -> Iterator[Problem]:
+        agents = values.get("agents", [])
+        listed = agents if isinstance(agents, list) else []
+        names = [agent.get("name") if isinstance(agent, Mapping) else None for agent in listed]
+        known = dict.fromkeys(name for name in names if isinstance(name, str))
+        for place, name in enumerate(names[:_MAX_AGENTS]):
+            if isinstance(name, str) and name in names[:place]:
+                message = f"Another sub-agent is called {_quoted(name)} already."
+                yield Problem(f"agents.{place}.name", message, "Give each sub-agent a name of its own.")
+            yield from _hand_overs(listed[place], place, known)
+        style = values.get("style", "function")
+        if style == "multi_agent":
+            if agents == [] or (listed and len(listed) < 2):
+                message = "The style multi_agent needs at least two sub-agents."
+                yield Problem("agents", message, "Add another one, or choose another `style`.")
+            root = values.get("root")
+            if isinstance(root, str) and root not in known:
+                message = f"{_quoted(root)} is no sub-agent here."
+                yield Problem("root", message, f"{_one_of(known)}; or leave it out, and the first begins.")
+        elif style in ("function", "react"):
+            cure = "Leave it out, or set `style` to multi_agent."
+            if listed:
+                yield Problem("agents", "Sub-agents are for the style multi_agent.", cure)
+            if values.get("root") is not None:
+                yield Problem("root", "Who begins is for the style multi_agent.", cure)
+            yield from _says_who(values)
 
 
 class CustomPythonDefinition(Definition):
@@ -123,12 +139,46 @@ class CustomPythonDefinition(Definition):
         None, description="The provider's model; None: as the valves say", max_length=256
     )
 
+    @classmethod
+    def misfits(cls, values: Mapping[str, Any]) -> Iterator[Problem]:
+        code = values.get("code")
+        if isinstance(code, str) and 0 < len(code) <= MAX_CODE:
+            yield from (Problem("code", str(found), found.hint) for found in check(code))
+
 
 class FileDefinition(Definition):
     """The agent of a pipeline file: everything stands in its code."""
 
     instructions: str | None = None
     model: str | None = None
+
+
+def _says_who(values: Mapping[str, Any]) -> Iterator[Problem]:
+    persona, own = values.get("persona"), values.get("instructions")
+    if persona in (None, "") and (own is None or (isinstance(own, str) and not own.strip())):
+        message = "Either `persona` or `instructions` must say who it is."
+        yield Problem("instructions", message, "Write its system prompt, or name a persona.")
+
+
+def _hand_overs(agent: Any, place: int, known: Collection[str]) -> Iterator[Problem]:
+    """What is wrong with the hand-overs of one sub-agent; `known` are the names of all."""
+    others = agent.get("can_hand_over_to") if isinstance(agent, Mapping) else None
+    others = others if isinstance(others, list) else []
+    named = {name for name in others[:_MAX_HAND_OVERS] if isinstance(name, str)}
+    unknown = sorted(name for name in named if name not in known)
+    if unknown:
+        is_none = "is no sub-agent" if len(unknown) == 1 else "are no sub-agents"
+        message = f"{', '.join(map(_quoted, unknown))} {is_none} here."
+        yield Problem(f"agents.{place}.can_hand_over_to", message, f"{_one_of(known)}.")
+
+
+def _one_of(names: Collection[str]) -> str:
+    some = [*names][:_MAX_AGENTS]
+    return f"Known: {', '.join(map(_quoted, some))}" if some else "Add it to `agents`"
+
+
+def _quoted(name: str) -> str:
+    return f"“{one_line(name, 64)}”"
 
 
 def example(definition: type[BaseModel]) -> dict[str, Any]:

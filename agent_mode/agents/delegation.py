@@ -9,7 +9,7 @@ from typing import Any
 from agent_mode.agents import recording
 from agent_mode.agents.services import Services
 from agent_mode.agents.spec import AgentSpec, Caller, Task
-from agent_mode.agents.state import RunState
+from agent_mode.agents.state import RunState, child_id
 from agent_mode.agents.toolbox import OwnTool, own_tool
 from agent_mode.agents.types import engine_for
 from agent_mode.agents.work import Work
@@ -82,12 +82,12 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
         interactive=work.task.interactive,
         relay=work.task.relay,
     )
-    path, parent_id = (*work.path, key), recording.id_of(work)
+    path, parent_id = (*work.path, key), work.record_id
     try:
         with work.state.working():
             child = await prepare(spec, below, work.state, work.services, parent=work, path=path)
     except AgentModeError as error:
-        own_id = recording.child_id(work.state.run_id, path)
+        own_id = child_id(work.state.run_id, path)
         recording.refused(spec, below, own_id, work.services, error, parent_id=parent_id)
         raise
     record = recording.begin(child, parent_id=parent_id)

@@ -19,7 +19,7 @@ from agent_mode.errors import AgentError, ToolError
 from agent_mode.llm.assembly import Assembly
 
 _NOT_TAKEN = {
-    "model": "Leave it out: an admin sets the model, in the agent's definition or with the valve `llm_model`.",
+    "model": "Leave it out: an admin sets the model, in the agent's definition or its valve `llm_model`.",
     "messages": "Give them once, as the first argument.",
     "stream": "Leave it out: `llm(…)` answers as a whole, `llm.stream(…)` word by word.",
     "stream_options": "Leave it out: what the call cost is counted in any case.",

@@ -28,9 +28,8 @@ def begin(work: Work, *, parent_id: str | None = None, earlier: RunRecord | None
         record = replace(earlier, state="running")
         work.services.records.put(record)
         return record
-    run_id = id_of(work)
     record = RunRecord(
-        id=run_id,
+        id=work.record_id,
         parent_id=parent_id,
         agent=work.spec.id,
         agent_type=work.spec.agent_type,
@@ -58,20 +57,20 @@ def end(
     state: Literal["waiting", "done", "failed", "stopped"],
     error: AgentModeError | None = None,
 ) -> None:
-    """Notes how it ended; a caller's record counts what the called ones did, too."""
+    """Notes how it ended; the first agent's record counts what the called ones did, too."""
     now = datetime.now(UTC)
     if work.services.counted:
         metrics.run(work.spec.agent_type, state)
     whole = record.parent_id is None
-    calls = [call for call in work.state.log if whole or call["agent"] == work.spec.id]
+    calls = [call for call in work.state.log if whole or call.get("run_id") == record.id]
     budget = work.state.budget
     work.services.records.put(
         replace(
             record,
             state=state,
-            steps=budget.steps if whole else len(calls),
+            steps=budget.steps if whole else work.share.calls,
             tool_calls=calls,
-            usage=budget.spent() if whole else {},
+            usage=budget.spent() if whole else work.share.usage(),
             error=_report(work, record, calls, error, now) if error else None,
             trace=trace_of(error) if error else None,
             ended_at=None if state == "waiting" else now,
@@ -163,17 +162,6 @@ def run_id_of(chat_id: str | None, message_id: str | None, owner: str | None) ->
         return secrets.token_hex(10)
     text = f"{owner}/{chat_id}/{message_id}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
-
-
-def id_of(work: Work) -> str:
-    """The id of the record of an agent's work."""
-    run_id = work.state.run_id
-    return run_id if work.parent is None else child_id(run_id, work.path)
-
-
-def child_id(run_id: str, path: tuple[str, ...]) -> str:
-    """The id of a called agent's record: the same each time that the run goes on."""
-    return hashlib.sha256(f"{run_id}/{'/'.join(path)}".encode()).hexdigest()[:20]
 
 
 def answered(calls: list[dict[str, Any]], answers: dict[str, Any]) -> list[dict[str, Any]]:

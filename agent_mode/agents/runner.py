@@ -203,7 +203,7 @@ async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
         return _Past(fresh, answers, {}, None)
     try:
         record = await services.records.get(run_id)
-        snapshot = await services.snapshots.take(run_id)
+        snapshot = await services.snapshots.take(run_id) if _leaves_snapshots(spec) else None
         theirs = (spec.id, task.caller.id)
         if record is not None and (record.agent, record.user_id) != theirs:
             return _Past(secrets.token_hex(10), answers, {}, None)
@@ -218,6 +218,11 @@ async def _past(spec: AgentSpec, task: Task, services: Services) -> _Past:
         log.warning("a run goes on from the transcript alone", run_id=run_id, reason=str(error))
         return _Past(run_id, answers, {}, None)
     return _Past(run_id, answers, snapshot.state, record)
+
+
+def _leaves_snapshots(spec: AgentSpec) -> bool:
+    """Whether there is one to be looked for: a persona that has the caller's tools alone leaves none."""
+    return spec.agent_type != "persona" or spec.valves.more_tools or bool(spec.valves.allowed_agents)
 
 
 def _goes_on_already(run_id: str) -> AgentError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -91,7 +92,7 @@ class RunState:
             self._busy -= 1
             self._stir()
 
-    async def from_caller(self, key: str, agent: str, name: str, arguments: str) -> Any:
+    async def from_caller(self, key: str, agent: str, record: str, name: str, arguments: str) -> Any:
         """The result of a tool that the caller executes.
 
         Returns at once if the request brought it; else never: the run hands over to the caller, and goes on
@@ -100,6 +101,7 @@ class RunState:
         Args:
             key: the call's name in the memo.
             agent: whose call it is.
+            record: the id of that agent's record.
             name: the tool, as the caller knows it.
             arguments: JSON text.
         """
@@ -110,15 +112,14 @@ class RunState:
         call = ToolCall(call_id(self.run_id, self.memo.call_count), name, arguments)
         self.memo.calls.setdefault(key, []).append(call.id)
         self.pending[key] = call
-        self.note_call(agent, name, "relay", arguments, id=call.id)
+        self.note_call(agent, record, name, "relay", arguments, id=call.id)
         self._stir()
         return await asyncio.get_running_loop().create_future()
 
-    def note_call(self, agent: str, name: str, route: str, arguments: str, **more: Any) -> None:
-        """Notes a tool call for the run's record."""
-        self.log.append(
-            {"agent": agent, "name": name, "route": route, "arguments": arguments[:_RECORDED], **more}
-        )
+    def note_call(self, agent: str, record: str, name: str, route: str, arguments: str, **more: Any) -> None:
+        """Notes a tool call for the run's record, and for the record of the agent that made it."""
+        call = {"agent": agent, "run_id": record, "name": name, "route": route}
+        self.log.append({**call, "arguments": arguments[:_RECORDED], **more})
 
     async def quiet(self) -> None:
         """Returns when nothing goes on but waiting for the caller's tools."""
@@ -139,6 +140,11 @@ class RunState:
 def call_id(run_id: str, number: int) -> str:
     """The id of a tool call, which leads back to the run; at most 40 characters, as OpenAI demands."""
     return f"call_{run_id}_{number}"
+
+
+def child_id(run_id: str, path: tuple[str, ...]) -> str:
+    """The id of a called agent's record: the same each time that the run goes on."""
+    return hashlib.sha256(f"{run_id}/{'/'.join(path)}".encode()).hexdigest()[:20]
 
 
 def run_of(call: Any) -> str | None:

@@ -20,6 +20,7 @@ from agent_mode.errors import AgentModeError, LimitError, ToolError
 from agent_mode.observe.logs import get_logger
 from agent_mode.tools import results, specs
 from agent_mode.tools.loopback import THREE_WAYS
+from agent_mode.tools.rest import retrying
 from agent_mode.tools.specs import ToolSpec
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ class Toolbox:
                 await work.emit(Status(self._missing))
         if credential is None or not (work.spec.valves.more_tools or services.openwebui.known):
             return []
-        return await services.openwebui.tools_of(credential)
+        with retrying(work.spec.valves.tool_retries):
+            return await services.openwebui.tools_of(credential)
 
     def add(self, tool: OwnTool) -> str:
         """Adds one of the agent's own to what was gathered; returns the name to call it by."""
@@ -257,7 +259,9 @@ class Toolbox:
         work = self._work
         if spec.source == "request":
             # The transcript keeps what comes back, so the memo need not.
-            answer = await work.state.from_caller(key, work.spec.id, spec.original, json.dumps(arguments))
+            answer = await work.state.from_caller(
+                key, work.spec.id, work.record_id, spec.original, json.dumps(arguments)
+            )
             content = results.content_of(answer)
             return ToolResult(content, results.is_error(content))
         work.state.memo.inner = True  # also while it goes on: the run may hand over in the middle of it
@@ -294,7 +298,7 @@ class Toolbox:
         work = self._work
         services = work.services
         credential = await services.credential_of(work.task.caller)
-        with work.state.working():
+        with work.state.working(), retrying(work.spec.valves.tool_retries):
             outcome = await services.loopback.call(
                 credential, spec, arguments, timeout=work.spec.valves.tool_timeout
             )
@@ -305,7 +309,10 @@ class Toolbox:
     def _note(self, spec: ToolSpec, arguments: dict[str, Any], result: ToolResult, seconds: float) -> None:
         route = "own" if spec.source == "own" else "loopback"
         told = {"result": result.text[:_RECORDED], "is_error": result.is_error, "ms": round(seconds * 1000)}
-        self._work.state.note_call(self._work.spec.id, spec.original, route, json.dumps(arguments), **told)
+        work = self._work
+        work.state.note_call(
+            work.spec.id, work.record_id, spec.original, route, json.dumps(arguments), **told
+        )
 
 
 def _timed_out(spec: ToolSpec, seconds: float) -> ToolError:

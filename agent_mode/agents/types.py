@@ -12,8 +12,8 @@ A third party adds a type by decorating its engine, and makes it known by an ent
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -21,12 +21,16 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from agent_mode.agents.definitions import CustomPythonDefinition, LlamaIndexDefinition, PersonaDefinition
+from agent_mode.agents.definitions import (
+    CustomPythonDefinition,
+    Definition,
+    LlamaIndexDefinition,
+    PersonaDefinition,
+)
 from agent_mode.complaints import complaints
 from agent_mode.errors import DefinitionError, Problem
 from agent_mode.observe.logs import get_logger
 from agent_mode.observe.redaction import said
-from agent_mode.sandbox.check import check
 from agent_mode.valves import AgentValves, CustomPythonValves
 
 log = get_logger(__name__)
@@ -155,16 +159,18 @@ def parse_definition(kind: AgentType, definition: Any) -> Any:
 
 def read_definition(kind: AgentType, definition: Any) -> tuple[Any, list[Problem]]:
     """As `parse_definition`, with everything that is wrong as a list instead of an error."""
+    parsed, found = None, list[Problem]()
     try:
         parsed = kind.definition.model_validate(definition)
     except ValidationError as error:
         told = complaints(error.errors(include_url=False), known=kind.definition.model_fields)
-        return None, [Problem(f"definition.{c.field}".rstrip("."), f"{c.message}.", c.hint) for c in told]
-    return parsed, kind.check(parsed) if kind.check else []
-
-
-def _check_code(definition: CustomPythonDefinition) -> list[Problem]:
-    return [Problem("definition.code", str(found), found.hint) for found in check(definition.code)]
+        found = [Problem(f"definition.{c.field}".rstrip("."), f"{c.message}.", c.hint) for c in told]
+    if issubclass(kind.definition, Definition) and isinstance(definition, Mapping):
+        misfits = kind.definition.misfits(definition)
+        found += [replace(problem, field=f"definition.{problem.field}") for problem in misfits]
+    if parsed is not None and kind.check is not None:
+        found += kind.check(parsed)
+    return parsed, found
 
 
 @cache
@@ -208,6 +214,5 @@ register(
         CustomPythonDefinition,
         "agent_mode.agents.custom_python:CustomPythonEngine",
         CustomPythonValves,
-        check=_check_code,
     )
 )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from agent_mode.agents.budget import Share
 from agent_mode.agents.engine import Chunks, Event, Reasoning, Status, Text
 from agent_mode.agents.services import Services
 from agent_mode.agents.spec import AgentSpec, Task
-from agent_mode.agents.state import RunState
+from agent_mode.agents.state import RunState, child_id
 from agent_mode.agents.toolbox import Toolbox
 from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.llm.connection import Connection
@@ -32,6 +35,7 @@ class Work:
     Attributes:
         tools: the tools that it may use here.
         words: what it has said; an agent that called it gets this as its answer.
+        share: what it has done itself.
     """
 
     def __init__(
@@ -54,7 +58,27 @@ class Work:
         self.parent = parent
         self.path = path or (spec.id,)
         self.words: list[str] = []
+        self.share = Share()
         self.tools = Toolbox(self)
+
+    @property
+    def record_id(self) -> str:
+        """The id of its record."""
+        run_id = self.state.run_id
+        return run_id if self.parent is None else child_id(run_id, self.path)
+
+    def step(self) -> None:
+        """One more LLM call.
+
+        Raises:
+            LimitError: that is one too many, or the tokens are spent.
+        """
+        self.state.budget.step()
+        self.share.calls += 1
+
+    def spend(self, usage: Any, characters: int) -> None:
+        """What that LLM call cost, as `Budget.add_usage` has it."""
+        self.share.add(self.state.budget.add_usage(usage, characters=characters))
 
     @property
     def line(self) -> tuple[str, ...]:
@@ -143,23 +167,25 @@ class Work:
         names = [tool["function"]["name"] for tool in tools or ()]
         key = self.state.memo.key(self.path, "llm", [messages, names, params])
         if key in self.state.memo:
+            self.share.recalled()
             into.add({"choices": [{"delta": self.state.memo.recall(key)}]})
             if into.text:
                 yield Text(into.text)
             return
-        self.state.budget.step()
+        self.step()
         payload = {**self.sampling(), **params, "model": self.model, "messages": messages}
         payload["stream_options"] = {"include_usage": True}
         if tools:
             payload["tools"] = tools
+        facts = Facts()
         # A persona without tools speaks at once, as in its own chats.
         silently = self.spec.agent_type == "persona" and not tools
-        asked = self.services.llm.stream(self.connection, payload, Facts())
+        asked = self.services.llm.stream(self.connection, payload, facts)
         async with self.asking(silently=silently), aclosing(asked) as blocks:
             async for block in blocks:
-                for event in _events(block, into):
+                for event in _events(block, facts.chunks, into):
                     yield event
-        self.state.budget.add_usage(into.usage, characters=len(json.dumps(messages)) + len(into.text))
+        self.spend(into.usage, 0 if into.usage else len(json.dumps(messages)) + len(into.text))
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)
 
@@ -177,17 +203,24 @@ class Work:
         return whole.text
 
 
-def _events(block: bytes, into: Assembly) -> list[Event]:
-    """What a block of vetted chunks says; passed on as it is when it holds nothing but words."""
-    events: list[Event] = []
+def _events(block: bytes, chunks: list[dict[str, Any]], into: Assembly) -> list[Event]:
+    """What a block of vetted chunks says; passed on as it is when it holds nothing but words.
+
+    What came at the same moment goes out as one event: each has its price on the way.
+    """
+    said: list[tuple[type[Text | Reasoning], str]] = []
     length, words_only = 0, True
-    for chunk in chunks_of(block):
+    for chunk in chunks:
         text, thought = into.add(chunk)
         length += len(text)
         if thought:
-            events.append(Reasoning(thought))
+            said.append((Reasoning, thought))
         if text:
-            events.append(Text(text))
+            said.append((Text, text))
         if chunk.get("usage") or into.calls or into.finish_reason:
             words_only = False
-    return [Chunks(block, length)] if words_only and events else events
+    if words_only and said:
+        return [Chunks(block, length)]
+    return [
+        kind("".join(words for _, words in together)) for kind, together in groupby(said, key=itemgetter(0))
+    ]

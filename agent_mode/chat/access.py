@@ -8,11 +8,12 @@ from typing import Any
 
 from agent_mode.agents.delegation import may_reach
 from agent_mode.agents.spec import Caller
-from agent_mode.chat.commands import Grammar, Parsed
+from agent_mode.chat.commands import Grammar
+from agent_mode.chat.context import User
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.roster import AGENTS, Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import bindings
-from agent_mode.chat.turn import User
 from agent_mode.llm.client import OWN_PREFIX
 from agent_mode.store.personas import Persona
 

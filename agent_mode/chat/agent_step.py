@@ -11,10 +11,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from agent_mode.agents import recording
 from agent_mode.agents.engine import Event, Failure
 from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec
+from agent_mode.agents.state import child_id
 from agent_mode.chat.access import caller_of
 from agent_mode.chat.agent_turn import answered, going_on, task_of
 from agent_mode.chat.cards import without_cards
@@ -78,7 +78,7 @@ async def answer(
     ready = scene.prepared(entry, model, previous=previous, switched=switched, messages=messages)
     task = task_of(turn, without_cards(ready), words)
     assert task.run_id is not None
-    task = replace(task, run_id=recording.child_id(task.run_id, (str(number),)), relay=False)
+    task = replace(task, run_id=child_id(task.run_id, (str(number),)), relay=False)
     if is_continued(task.messages):
         task = going_on(task)
     told = answered(run_agent(spec, task, runtime.services), spec, spoken=is_continued(messages))

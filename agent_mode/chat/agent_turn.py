@@ -13,7 +13,7 @@ from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec, Task
 from agent_mode.chat.access import caller_of
 from agent_mode.chat.cards import without_cards
-from agent_mode.chat.commands import message_text
+from agent_mode.chat.messages import message_text
 from agent_mode.chat.own_words import silent
 from agent_mode.chat.scene import Scene, connection_for, last_user
 from agent_mode.chat.turn import Turn

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent_mode.chat.context import TurnContext
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext
 
 
 def who_speaks(name: str, before: str | None, *, is_switch: bool) -> str:
@@ -17,6 +17,11 @@ def who_speaks(name: str, before: str | None, *, is_switch: bool) -> str:
     if not is_switch:
         return name
     return f"{name} takes over from {before}" if before else f"{name} takes over"
+
+
+def in_one_line(*lines: str | None) -> str:
+    """What there is of several lines, for Open WebUI shows only the last one; empty: there is nothing."""
+    return " · ".join(line for line in lines if line)
 
 
 def show_elsewhere(runtime: Runtime, context: TurnContext, line: str) -> None:

@@ -10,8 +10,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from agent_mode.chat.context import TurnContext
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext
 from agent_mode.prompts.spans import enclosed, skip_space, without
 from agent_mode.store.replies import Reply, Thread
 from agent_mode.tools.results import is_images_note

@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from agent_mode.chat.attached import split_files
 from agent_mode.chat.code_spans import Code
+from agent_mode.chat.parsed import Command, Kind, Parsed, Slip
 from agent_mode.chat.tokens import WORD_ENDS, begins_line, marks_of, mentions, tokens_of
-
-Kind = Literal["persona", "reset", "bind", "multi", "help", "list", "settings", "history", "rollback"]
-
-CONSOLE_KINDS = frozenset({"help", "list", "settings", "history", "rollback"})
-"""What is answered by us alone."""
 
 RESET_WORDS = frozenset({"reset", "default", "normal"})
 SCAN_LIMIT = 20_000
@@ -29,7 +24,7 @@ the worst message that a user can paste from costing more than milliseconds."""
 COMMAND_LIMIT = 50
 """So many commands of a message count, those that are escaped or in code included; what follows is text."""
 STRANGERS = 8
-"""So many unknown words of a sequence are looked at, whether they are typing errors."""
+"""So many unknown words of a sequence are looked at, whether they may be typing errors."""
 AGENT_WORDS = frozenset({"list", "help", "settings", "history", "rollback"})
 """What can stand behind `!agent`."""
 
@@ -113,91 +108,6 @@ class Grammar:
 
     def folded(self, word: str) -> str:
         return word if self.case_sensitive else word.lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command and the text that belongs to it: all up to the next command.
-
-    Attributes:
-        kind: what it does.
-        key: the persona; of `multi` the mode (`turns`, `collab`, `debate`); of `settings`, `history` and
-            `rollback` the rest of the line.
-        text: what follows.
-        slot: of `bind`, the number of the model, from 1.
-        unsent: of `Parsed.console`, the words of the message that nobody is to answer.
-    """
-
-    kind: Kind
-    key: str | None = None
-    text: str = ""
-    slot: int = 0
-    unsent: str = ""
-
-
-class Slip(NamedTuple):
-    """What looks like a command and is none: a word behind the prefix, and the rest of its line."""
-
-    word: str
-    rest: str = ""
-    where: Literal["start", "apart", "later"] = "start"
-    """At the very start; there, but with a blank behind the prefix; further down in a sequence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What a message says.
-
-    Attributes:
-        text: the message without its commands; escapes resolved.
-        commands: in order of appearance.
-        slips: what looks like a command and is none, at the very start or in a sequence.
-        begins: whether the message itself begins with a command.
-        head: the text before the first command.
-    """
-
-    text: str
-    commands: tuple[Command, ...] = ()
-    slips: tuple[Slip, ...] = ()
-    begins: bool = False
-    head: str = ""
-
-    @property
-    def unknown(self) -> str | None:
-        """A word that looks like a command, stands at the very start and names nothing we know."""
-        first = self.slips[0] if self.slips else None
-        return first.word if first and first.where == "start" else None
-
-    @property
-    def console(self) -> Command | None:
-        """The command that is answered by us alone, if the first one is such and nobody else is to speak."""
-        first = self.commands[0] if self.commands and not self.several else None
-        if first is None or first.kind not in CONSOLE_KINDS:
-            return None
-        return replace(first, unsent=self.text) if self.text else first
-
-    def is_ours(self, *, attached: bool) -> bool:
-        """Whether we alone answer the message; `attached`: something beside text came with it."""
-        if self.console is not None:
-            return True
-        return bool(self.commands) and not self.text and not attached
-
-    @property
-    def resets(self) -> bool:
-        """Whether the message goes back to the picked model."""
-        return self.switch is not None and self.switch.kind == "reset"
-
-    @property
-    def several(self) -> bool:
-        """Whether several are to speak in this one message, or one of them beside us."""
-        kinds = [command.kind for command in self.commands if command.kind != "bind"]
-        speaks = any(kind in ("persona", "reset") for kind in kinds)
-        return "multi" in kinds or (self.begins and speaks and len(kinds) > 1)
-
-    @property
-    def switch(self) -> Command | None:
-        """The last command that changes who answers."""
-        return next((c for c in reversed(self.commands) if c.kind in ("persona", "reset")), None)
 
 
 class _Hit(NamedTuple):
@@ -300,7 +210,14 @@ class _Scan:
         elif hit is not None:
             self.found.append(hit)
         elif where is not None and not match["escape"]:
-            self.slips.append(Slip(match["word"], _rest_of_line(self.text, match.end()), where))
+            place = (
+                "assigning" if where == "later" and self._follows_assignment(match.start("escape")) else where
+            )
+            self.slips.append(Slip(match["word"], _rest_of_line(self.text, match.end()), place))
+
+    def _follows_assignment(self, at: int) -> bool:
+        last = self.found[-1]
+        return last.kind == "bind" and not self.text[last.end : at].strip()
 
     def _is_cut(self, match: re.Match[str]) -> bool:
         """Whether the scan's limit may have cut the word."""
@@ -377,48 +294,3 @@ def _trim(text: str) -> str:
     rest = text.lstrip()
     lead = text[: len(text) - len(rest)]
     return (lead.rpartition("\n")[2] if "\n" in lead else "") + rest.rstrip()
-
-
-def message_text(message: dict[str, Any]) -> str:
-    """The text of a message, whose content is a string, a list of parts, or null."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(
-            part["text"]
-            for part in content
-            if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-        )
-    return ""
-
-
-def last_text(messages: list[dict[str, Any]]) -> str:
-    """What the user wrote last, without the files that Open WebUI names in front of it."""
-    last = next((message for message in reversed(messages) if message.get("role") == "user"), None)
-    return split_files(message_text(last))[1] if last else ""
-
-
-def with_text(message: dict[str, Any], text: str) -> dict[str, Any]:
-    """A copy of the message that says `text`; images and other parts stay where they are."""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return {**message, "content": text}
-    parts: list[Any] = [
-        part for part in content if not (isinstance(part, dict) and part.get("type") == "text")
-    ]
-    return {**message, "content": [{"type": "text", "text": text}, *parts] if text else parts}
-
-
-def has_attachment(message: dict[str, Any]) -> bool:
-    """Whether the message holds an image or another part that is not text."""
-    content = message.get("content")
-    return isinstance(content, list) and any(
-        isinstance(part, dict) and part.get("type") != "text" for part in content
-    )
-
-
-def comes_with_attachment(messages: list[dict[str, Any]]) -> bool:
-    """Whether the last user message carries more than text."""
-    last = next((m for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), None)
-    return last is not None and has_attachment(last)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from agent_mode.chat.commands import Command, Grammar, Parsed
+from agent_mode.chat.commands import Grammar
 from agent_mode.chat.markdown import escaped
+from agent_mode.chat.parsed import Command, Parsed
 from agent_mode.chat.roster import Roster
 from agent_mode.counting import counted
 from agent_mode.store.personas import Persona
 
-UNSENT = (
-    "\n\nThe other words of your message were not sent to the model; send them again without the command."
-)
-"""What we say where words stood beside a command that we answer alone."""
+GIVEN_BACK = 4_000
+"""So many characters of the words that were not sent are repeated; more are in the message above."""
+
+_BACKTICKS = re.compile("`+")
 
 CATEGORY_ORDER = ("software", "data", "science", "business", "writing", "teaching", "creative", "everyday")
 
@@ -101,10 +103,16 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
     return "\n\n".join(parts)
 
 
-def folded(table: str, count: int) -> str:
-    """The table below the browser, for where the browser is not shown."""
-    unsent = UNSENT if table.endswith(UNSENT) else ""  # must be seen, so it stands outside
-    table = table.removesuffix(UNSENT)
+def folded(answer: str, command: Command, count: int) -> str:
+    """The list below the browser, for where the browser is not shown.
+
+    Args:
+        answer: to `!agent list`.
+        command: what it answers.
+        count: how many the browser shows.
+    """
+    unsent = with_unsent("", command)  # must be seen, so it stands outside
+    table = answer.removesuffix(unsent)
     return (
         f"Pick one of {counted(count, 'persona')} above.\n\n"
         f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>{unsent}"
@@ -122,5 +130,11 @@ def back_to(name: str) -> str:
 
 
 def with_unsent(words: str, command: Command) -> str:
-    """Our answer; where the message said more than the command, it tells that nobody read that."""
-    return words + UNSENT if command.unsent else words
+    """Our answer; where the message said more than the command, it gives back what nobody read."""
+    if not command.unsent:
+        return words
+    said = f"{words}\n\nThe other words of your message were not sent to the model"
+    if len(command.unsent) > GIVEN_BACK:
+        return f"{said}; send them again without the command."
+    fence = "`" * max([3, *(len(run) + 1 for run in _BACKTICKS.findall(command.unsent))])
+    return f"{said}. To send them, copy them:\n\n{fence}text\n{command.unsent}\n{fence}"

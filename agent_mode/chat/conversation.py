@@ -12,8 +12,8 @@ from agent_mode.agents.persona import PersonaEngine
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat import agent_turn, browser, console, desk, hotswap, sequence
 from agent_mode.chat.access import forbidden, no_access, open_to
-from agent_mode.chat.announce import who_speaks
-from agent_mode.chat.commands import comes_with_attachment
+from agent_mode.chat.announce import in_one_line, who_speaks
+from agent_mode.chat.messages import comes_with_attachment
 from agent_mode.chat.notes import Why, note
 from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime
@@ -21,6 +21,7 @@ from agent_mode.chat.scene import Scene, Speaker, connection_for
 from agent_mode.chat.spoken import speak
 from agent_mode.chat.steps import Step
 from agent_mode.chat.tips import with_tip
+from agent_mode.chat.transcript import without_tips
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError
 from agent_mode.llm.sse import Facts
@@ -142,7 +143,11 @@ def _steps(scene: Scene, requested: str) -> list[Step]:
 
 
 def _perform(scene: Scene, steps: list[Step]) -> AsyncGenerator[Event, None]:
-    return sequence.go_on(scene, steps) if scene.continues else sequence.perform(scene, steps)
+    if scene.continues:
+        return sequence.go_on(scene, steps)
+    told = sequence.perform(scene, steps)
+    # Behind the lines of the steps: the last line is the one that is seen.
+    return _then(told, Status(scene.hint)) if scene.hint else told
 
 
 def _agent(scene: Scene, spec: AgentSpec, speaker: Speaker, requested: str) -> AsyncGenerator[Event, None]:
@@ -154,10 +159,10 @@ def _agent(scene: Scene, spec: AgentSpec, speaker: Speaker, requested: str) -> A
 def _introduced(
     scene: Scene, speaker: Speaker, requested: str, told: AsyncGenerator[Event, None]
 ) -> AsyncGenerator[Event, None]:
-    """The answer, with a line above it that says who speaks, where that is news."""
-    if speaker.note or (scene.show_info and _needs_saying(speaker, requested)):
-        return _say(Status(_who_speaks(scene, speaker)), told)
-    return told
+    """The answer, with a line above it that says who speaks, where that is news, and what may be a slip."""
+    says_who = speaker.note or (scene.show_info and _needs_saying(speaker, requested))
+    line = in_one_line(_who_speaks(scene, speaker) if says_who else None, scene.hint)
+    return _say(Status(line), told) if line else told
 
 
 async def _auto_turn(scene: Scene) -> AsyncGenerator[Event, None]:
@@ -262,7 +267,7 @@ def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
         return _say(Text(words))
     personas = list(scene.roster.by_key.values())
     html = browser.page(personas, prefix=scene.grammar.prefix, embedded=True)
-    return _say(Embed(html), _say(Text(console.folded(words, len(personas)))))
+    return _say(Embed(html), _say(Text(console.folded(words, command, len(personas)))))
 
 
 async def _say(
@@ -276,6 +281,13 @@ async def _say(
                 yield following
 
 
+async def _then(told: AsyncGenerator[Event, None], last: Event) -> AsyncGenerator[Event, None]:
+    async with aclosing(told) as events:
+        async for event in events:
+            yield event
+    yield last
+
+
 async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaValves, facts: Facts) -> Job:
     """A background task of Open WebUI: no persona, no commands, no session.
 
@@ -285,7 +297,8 @@ async def _task(runtime: Runtime, turn: Turn, requested: str, valves: PersonaVal
     spec = agent or runtime.directory.get(requested)
     connection = connection_for(runtime, agent.valves if agent else valves)
     model = await runtime.llm.choose_model(connection, spec.model if spec else None)
-    return Job(connection, model, turn.messages, turn.params, turn.stream, facts)
+    messages = [without_tips(message) for message in turn.messages]
+    return Job(connection, model, messages, turn.params, turn.stream, facts)
 
 
 def _needs_saying(speaker: Speaker, requested: str) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from agent_mode.chat.commands import Command, Grammar
+from agent_mode.chat.commands import Grammar
 from agent_mode.chat.console import with_unsent
+from agent_mode.chat.context import User
 from agent_mode.chat.markdown import escaped
+from agent_mode.chat.parsed import Command
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.slips import closest
-from agent_mode.chat.turn import User
 from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError
 from agent_mode.store.agent_versions import AgentVersion

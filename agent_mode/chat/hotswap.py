@@ -16,16 +16,20 @@ from typing import Any
 from agent_mode.agents.persona import identity
 from agent_mode.chat import console, desk
 from agent_mode.chat.access import forbidden, no_access, open_to
-from agent_mode.chat.announce import show_elsewhere, who_speaks
-from agent_mode.chat.commands import Parsed, comes_with_attachment, last_text
+from agent_mode.chat.announce import in_one_line, show_elsewhere, who_speaks
+from agent_mode.chat.context import TurnContext, User, context_of
+from agent_mode.chat.messages import comes_with_attachment, last_text
 from agent_mode.chat.notes import note
+from agent_mode.chat.offers import with_line
 from agent_mode.chat.own_words import NO_CONSOLE, agent_needs_console
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.reading import Reading, Request, read
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import PLAIN
+from agent_mode.chat.signed import CONTEXT_KEY, pack
 from agent_mode.chat.switching import is_continued, plan_turn
-from agent_mode.chat.transcript import strip_commands
-from agent_mode.chat.turn import CONTEXT_KEY, TurnContext, User, context_of, pack
+from agent_mode.chat.tips import Question, tip_for
+from agent_mode.chat.transcript import strip_commands, without_tips
 from agent_mode.observe.logs import get_logger
 from agent_mode.observe.metrics import metrics
 from agent_mode.prompts import blocks
@@ -68,7 +72,10 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     body, model = call.body, str(call.body.get("model"))
     messages: Any = body.get("messages")
     context = context_of(body)
-    if not _usable(messages) or context.task or _done(body, context) or blocks.speaks_already(messages):
+    if context.task and _usable(messages):
+        clean = [without_tips(message) for message in messages]
+        return body if clean == messages else {**body, "messages": clean}
+    if not _usable(messages) or _done(body, context) or blocks.speaks_already(messages):
         return body
     started = time.perf_counter()
     user = User.of(call.user)
@@ -83,16 +90,25 @@ async def rewrite(runtime: Runtime, call: Call, valves: HotswapValves) -> dict[s
     words = console.answer(said, found.grammar, roster, persona, model, attached=attached)
     if words is not None or said.several or said.console:
         return await _say(scene, words)
-    if persona is None and (not detection.is_switch or detection.previous is None):
-        # Nobody of ours is in charge, and nobody was; only commands and our answers are not for the model.
-        clean = strip_commands(found.messages, found.grammar)
-        return body if clean == messages else {**body, "messages": clean}
     if persona is not None and await forbidden(runtime, user, persona.key):
         return await _say(scene, no_access(persona))
     if persona is not None and persona.key in roster.agents:
         # Its answer is made by us: the picked model is none of it.
         return await _say(scene, agent_needs_console(persona.display_name))
+    if valves.enable_suggestions and _may_offer(scene):
+        runtime.spawn(_offer(scene, persona))
+    if persona is None and (not detection.is_switch or detection.previous is None):
+        # Nobody of ours is in charge, and nobody was; only commands and our answers are not for the model.
+        clean = strip_commands(found.messages, found.grammar)
+        return body if clean == messages else {**body, "messages": clean}
     return _speak_as(scene, persona)
+
+
+def finished(runtime: Runtime, body: dict[str, Any], user: dict[str, Any] | None) -> dict[str, Any]:
+    """What Open WebUI is to keep of a finished answer: with the line that was found meanwhile."""
+    message_id = body.get("id")
+    line = runtime.offers.take(User.of(user).owner, message_id) if isinstance(message_id, str) else None
+    return with_line(body, line) if line else body
 
 
 async def _gate(runtime: Runtime, user: User, said: Parsed) -> str | None:
@@ -183,9 +199,11 @@ def _speak_as(scene: _Scene, persona: Persona | None) -> dict[str, Any]:
         policy=None if valves.history_policy == "strategy" else valves.history_policy,
     )
     scene.note()
+    who = None
     if valves.show_persona_info if found.theirs.info is None else found.theirs.info:
         name = persona.display_name if persona else scene.model
-        line = who_speaks(name, before.display_name if before else None, is_switch=detection.is_switch)
+        who = who_speaks(name, before.display_name if before else None, is_switch=detection.is_switch)
+    if line := in_one_line(who, found.hint):
         show_elsewhere(scene.runtime, scene.context, line)
     if detection.is_switch:
         took = time.perf_counter() - scene.started
@@ -204,6 +222,26 @@ def _speak_as(scene: _Scene, persona: Persona | None) -> dict[str, Any]:
     if valves.enable_debug or scene.runtime.settings.debug:
         log.info("prompt", model=scene.model, messages=plan.messages)
     return {**body, "messages": plan.messages, "metadata": scene.metadata(persona)}
+
+
+def _may_offer(scene: _Scene) -> bool:
+    """As on our own models: to a person who looks at one streamed answer, and did not just say whose."""
+    body, context = scene.call.body, scene.context
+    alone = (context.models or 1) == 1 and not is_continued(body["messages"])
+    return context.interactive and alone and body.get("stream") is True and not scene.found.said.commands
+
+
+async def _offer(scene: _Scene, persona: Persona | None) -> None:
+    found, message_id = scene.found, scene.context.message_id
+    speaker, prefix, messages = (
+        persona.key if persona else "",
+        found.grammar.prefix,
+        scene.call.body["messages"],
+    )
+    question = Question(found.said.text, scene.user, found.roster, speaker, prefix, messages)
+    line = await tip_for(scene.runtime, question)
+    if line is not None and message_id is not None:
+        scene.runtime.offers.put(scene.user.owner, message_id, line)
 
 
 async def _say(scene: _Scene, words: str | None) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from agent_mode.chat.commands import Parsed
+from agent_mode.chat.context import TurnContext, User
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import TurnContext, User
 from agent_mode.errors import StoreError
 from agent_mode.observe.hooks import PersonaReset, PersonaSwitched, hooks
 from agent_mode.observe.logs import get_logger

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from agent_mode.chat.commands import message_text
 from agent_mode.chat.markdown import escaped
+from agent_mode.chat.messages import message_text
 
 NO_CONSOLE = (
     "Several personas in one message need the model “Agent Mode console”, which you may not use here. "

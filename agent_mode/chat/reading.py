@@ -11,13 +11,14 @@ from typing import Any
 from agent_mode.chat import slips
 from agent_mode.chat.access import allowed_bindings, forbidden, open_to, refusal
 from agent_mode.chat.columns import Own, own_history
-from agent_mode.chat.commands import Grammar, Parsed
+from agent_mode.chat.commands import Grammar
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.notes import keep_persona
 from agent_mode.chat.own_words import without_refusals
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.switching import Detection, Memory, detect_agent_switch, never_answered
-from agent_mode.chat.turn import TurnContext, User
 from agent_mode.observe.logs import get_logger
 from agent_mode.store.sessions import STRANGER, Answer
 from agent_mode.store.users import UserSettings
@@ -62,6 +63,7 @@ class Reading:
         bound: the personas assigned to models side by side.
         detection: who answers, and who answered.
         refused: why the message's commands do not count.
+        hint: what the user may have meant by a word that was left as text.
         took_ms: how long it took.
     """
 
@@ -73,6 +75,7 @@ class Reading:
     bound: dict[int, str]
     detection: Detection
     refused: str | None
+    hint: str | None
     took_ms: float
 
 
@@ -95,8 +98,9 @@ async def read(
     said = grammar.read(request.text)
     own = await own_history(runtime, context, user.owner, asked, request.messages)
     refused = await refusal(runtime, user, said, roster, asked)
+    hint = None
     if refused is None and said.slips:
-        refused = await _slip(runtime, user, said, roster, grammar)
+        refused, hint = await _slips(runtime, user, said, roster, grammar)
     if refused is None and gate is not None:
         refused = await gate(user, said)
     bound = await allowed_bindings(runtime, user, own.messages, grammar)
@@ -116,16 +120,19 @@ async def read(
     if valves.enable_debug or runtime.settings.debug:
         _tell(request, said, detection, own, refused, took)
     messages = without_refusals(own.messages)
-    return Reading(roster, grammar, said, messages, theirs, bound, detection, refused, took)
+    return Reading(roster, grammar, said, messages, theirs, bound, detection, refused, hint, took)
 
 
-async def _slip(runtime: Runtime, user: User, said: Parsed, roster: Roster, grammar: Grammar) -> str | None:
-    """What we say to a typing error: nothing is suggested that is not open to the user."""
-    words = slips.answer(said, grammar)
-    if words is None or user.admin:
-        return words
-    theirs = await open_to(runtime, user, roster)
-    return slips.answer(said, replace(grammar, open=theirs.by_key.keys()))
+async def _slips(
+    runtime: Runtime, user: User, said: Parsed, roster: Roster, grammar: Grammar
+) -> tuple[str | None, str | None]:
+    """Our answer to a typing error, or a line about one; only what is open to the user is suggested."""
+    words, hint = slips.answer(said, grammar), slips.hint(said, grammar)
+    if not user.admin and (words or hint):
+        theirs = await open_to(runtime, user, roster)
+        grammar = replace(grammar, open=theirs.by_key.keys())
+        words, hint = slips.answer(said, grammar), slips.hint(said, grammar)
+    return words, None if words else hint
 
 
 async def recall(runtime: Runtime, context: TurnContext, owner: str, asked: str, own: Own) -> Memory:

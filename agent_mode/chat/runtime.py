@@ -15,6 +15,7 @@ from typing import Any
 from agent_mode.agents.directory import Directory
 from agent_mode.agents.runs import Runs
 from agent_mode.agents.services import Services
+from agent_mode.chat.offers import Offers
 from agent_mode.chat.roster import Rosters
 from agent_mode.errors import ConfigurationError, StoreError
 from agent_mode.llm.client import LlmClient
@@ -37,6 +38,7 @@ from agent_mode.store.download import Source
 from agent_mode.store.exchange import read_catalogue
 from agent_mode.store.personas import PersonaForm, PersonaStore, SeedReport
 from agent_mode.store.publications import PublicationStore
+from agent_mode.store.replicas import ReplicaStore
 from agent_mode.store.replies import ReplyStore
 from agent_mode.store.run_records import RunStore
 from agent_mode.store.run_stops import StopStore
@@ -53,7 +55,7 @@ log = get_logger(__name__)
 HEED_SECONDS = 1.0
 """How soon a run ends that another process was asked to stop."""
 _RENEW_EVERY = 10
-"""So many times rarer are claims of snapshots renewed."""
+"""So many times rarer are claims of snapshots renewed, and the other replicas looked at."""
 REFRESH_SECONDS = 2.0
 """How soon a persona that another process changed is seen here."""
 KEEP_DAYS = 365
@@ -87,6 +89,7 @@ class Runtime:
         self.rosters = Rosters(self.personas, self.directory)
         self.sessions = SessionStore(db)
         self.replies = ReplyStore(db)
+        self.offers = Offers()
         self.users = UserStore(db)
         self.backups = Backups(settings.data_dir / "backups", self.persona_store)
         self.persona_store.before_destructive = self.backups.before_destructive
@@ -100,7 +103,8 @@ class Runtime:
         self.status_lines = StatusLines(settings.openwebui_url, settings.openwebui_api_key)
         self.openwebui = OpenWebUIClient(settings.openwebui_url, secret)
         self.loopback = Loopback(self.openwebui, secret)
-        self.run_store = RunStore(db)
+        self.replicas = ReplicaStore(db)
+        self.run_store = RunStore(db, self.replicas.id)
         self.audit = AuditStore(db)
         self.publications = PublicationStore(db)
         self.snapshots = SnapshotStore(db)
@@ -177,7 +181,9 @@ class Runtime:
         await self.sessions.start()
         await self.run_store.start()
         await self.audit.start()
-        if not self.db.shared:  # elsewhere another process may be at work on them
+        if self.db.shared:  # another process may be at work on what is not done
+            await self.replicas.beat()
+        else:
             await self.run_store.close_open(datetime.now(UTC), ("running",))
             await self.snapshots.release_all()
         await self.stops.start()
@@ -202,6 +208,9 @@ class Runtime:
         await self.sessions.close()
         await self.replies.close()
         await self.run_store.close()
+        if self.db.shared:
+            with contextlib.suppress(StoreError):  # the others find out by themselves
+                await self.replicas.leave()
         await self.audit.close()
         await self.sandbox.close()
         await self.llm.close()
@@ -229,6 +238,18 @@ class Runtime:
                         log.info("run stopped from another process", run_id=run_id)
                 if count % _RENEW_EVERY == 0:
                     await self.snapshots.renew()
+                    if self.db.shared:
+                        await self._close_lost()
+
+    async def _close_lost(self) -> None:
+        """Says that this replica is alive, and closes the runs of those that have died."""
+        if await self.replicas.beat():
+            log.warning("this replica stood still for so long that others took it for dead")
+            self.run_store.reopen()
+        await self.replicas.look()
+        closed = await self.run_store.close_lost()
+        if closed:
+            log.warning("runs abandoned, their replica has died", count=closed)
 
     async def _housekeeping(self) -> None:
         next_prune = 0.0

@@ -8,7 +8,8 @@ from typing import Any
 
 from agent_mode.agents.engine import Job
 from agent_mode.agents.persona import identity
-from agent_mode.chat.commands import Grammar, Parsed
+from agent_mode.chat.commands import Grammar
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.reading import Request, read
 from agent_mode.chat.roster import Roster
 from agent_mode.chat.runtime import Runtime
@@ -45,7 +46,7 @@ class Scene:
     """A turn, who was asked, and what the grammar, the roster and the store say about it.
 
     `bound` are the personas assigned to models side by side; `refused` says why the message's commands do not
-    count.
+    count; `hint` asks about a word of it that was left as text.
     """
 
     runtime: Runtime
@@ -59,6 +60,7 @@ class Scene:
     detection: Detection
     bound: dict[int, str]
     refused: str | None
+    hint: str | None
     show_info: bool
     looked_ms: float
 
@@ -86,6 +88,7 @@ class Scene:
             detection=found.detection,
             bound=found.bound,
             refused=found.refused,
+            hint=found.hint,
             show_info=valves.show_persona_info if found.theirs.info is None else found.theirs.info,
             looked_ms=found.took_ms,
         )

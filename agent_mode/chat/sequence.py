@@ -15,8 +15,8 @@ from typing import Any, Literal
 from agent_mode.agents.engine import Chunks, Completion, Event, Reasoning, Status, Text, Usage
 from agent_mode.agents.spec import AgentSpec
 from agent_mode.chat import agent_step, console, desk
-from agent_mode.chat.commands import comes_with_attachment, message_text, with_text
 from agent_mode.chat.markdown import closing_fence, escaped
+from agent_mode.chat.messages import comes_with_attachment, message_text, with_text
 from agent_mode.chat.own_words import TALK_ELSEWHERE, nothing_asked
 from agent_mode.chat.scene import Scene, last_user
 from agent_mode.chat.spoken import speak

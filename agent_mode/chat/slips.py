@@ -1,4 +1,8 @@
-"""What we say to a command that is nearly right. Nothing is sent to the model then."""
+"""What we say to a command that is nearly right.
+
+Where a command must stand, at the very start, nothing is sent to the model then. Further down the word may
+well be what the message is about, so it stays text, and a line above the answer asks.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from agent_mode.chat.commands import AGENT_WORDS, RESET_WORDS, Grammar, Parsed, Slip
+from agent_mode.chat.commands import AGENT_WORDS, RESET_WORDS, Grammar
 from agent_mode.chat.console import help_text
+from agent_mode.chat.parsed import Parsed, Slip
 
 SUGGESTION_CUTOFF = 0.72
 """How alike (0 to 1, difflib's ratio) an unknown word must be to a key to be taken for a typing error."""
@@ -20,8 +25,19 @@ _BIND = re.compile(r"persona(\d*)", re.IGNORECASE | re.ASCII)
 
 def answer(said: Parsed, grammar: Grammar) -> str | None:
     """The answer to a message with a typing error; None where it may well be what it says."""
-    answers = (_answer(slip, said, grammar) for slip in said.slips)
+    answers = (_answer(slip, grammar) for slip in said.slips)
     return next((words for words in answers if words), None)
+
+
+def hint(said: Parsed, grammar: Grammar) -> str | None:
+    """A line about a word of a sequence that was left as text and is nearly a command; None without one."""
+    called = {command.key for command in said.commands}
+    for slip in said.slips:
+        meant = _nearly(slip, grammar) if slip.where in ("later", "assigning") else None
+        if meant and meant not in called:
+            typed = " ".join([slip.word, _first_word(slip.rest)] if " " in meant else [slip.word])
+            return f"{grammar.prefix}{typed} was sent as text: did you mean {grammar.prefix}{meant}?"
+    return None
 
 
 def is_answer(content: Any) -> bool:
@@ -50,34 +66,42 @@ def did_you_mean(word: str, meant: str, prefix: str) -> str:
     )
 
 
-def _answer(slip: Slip, said: Parsed, grammar: Grammar) -> str | None:
+def _answer(slip: Slip, grammar: Grammar) -> str | None:
     prefix = grammar.prefix
     if slip.where == "apart":
         key = grammar.lookup(slip.word)
         return did_you_mean(f" {slip.word}", key, prefix) if key in grammar.offered else None
     word = grammar.folded(slip.word)
+    number = _BIND.fullmatch(word)
+    if slip.where == "later" or (slip.where == "assigning" and number is None):
+        return None
     if word == "agent":
         return _agent(slip, grammar)
-    if (number := _BIND.fullmatch(word)) is not None:
-        assigns = slip.where == "start" or said.commands[0].kind == "bind"
-        return _bind(slip, number[1], grammar) if assigns else None
+    if number is not None:
+        return _bind(slip, number[1], grammar)
     meant = suggest(slip.word, grammar)
     return did_you_mean(slip.word, meant, prefix) if meant else None
 
 
-def _agent(slip: Slip, grammar: Grammar) -> str | None:
-    """`!agent lst`; further down in a message only what is nearly right is an error."""
+def _nearly(slip: Slip, grammar: Grammar) -> str | None:
+    """What a word of a sequence may have been meant to be."""
+    word = grammar.folded(slip.word)
+    if word == "agent":
+        name = _first_word(slip.rest).lower()
+        meant = None if name in AGENT_WORDS else closest(name, AGENT_WORDS)
+        return f"agent {meant}" if meant else None
+    return None if _BIND.fullmatch(word) else suggest(slip.word, grammar)
+
+
+def _agent(slip: Slip, grammar: Grammar) -> str:
+    """`!agent lst`."""
     prefix, name = grammar.prefix, _first_word(slip.rest)
     if name.lower() in AGENT_WORDS:
-        if slip.where == "later":
-            return None  # words about a command, in the midst of others
         wrong, meant = _code(slip.rest), f"{prefix}agent {name.lower()}"
     else:
         wrong, word = name, closest(name, AGENT_WORDS)
         key = grammar.lookup(name)
         meant = f"{prefix}agent {word}" if word else f"{prefix}{key}" if key in grammar.offered else ""
-    if slip.where == "later" and not meant:
-        return None
     question = f" — did you mean `{meant}`?" if meant else "."
     return f"{_BEGINS}`{prefix}agent {wrong}`{question} {NOTHING_SENT}\n\n{help_text(prefix)}"
 

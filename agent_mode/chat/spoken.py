@@ -11,6 +11,7 @@ from typing import Any
 from agent_mode.agents import recording
 from agent_mode.agents.engine import Chunks, Completion, Event, Job, Usage
 from agent_mode.agents.persona import PersonaEngine
+from agent_mode.agents.state import child_id
 from agent_mode.chat.agent_turn import run_id_of
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
@@ -43,7 +44,7 @@ async def speak(
     """
     run_id = run_id_of(turn)
     if step is not None:
-        run_id = recording.child_id(run_id, (str(step),))
+        run_id = child_id(run_id, (str(step),))
     runtime.runs.adopt(run_id, agent, turn.user.id)
     earlier = await _earlier(runtime, turn, run_id, agent)
     record = replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent_mode.chat.commands import CONSOLE_KINDS, Command, Parsed
+from agent_mode.chat.parsed import CONSOLE_KINDS, Command, Parsed
 from agent_mode.chat.roster import Roster
 from agent_mode.errors import RequestError
 from agent_mode.store.personas import Persona

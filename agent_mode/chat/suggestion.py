@@ -40,7 +40,7 @@ _FILLERS = frozenset(
 )
 _TIP_BEGINS = "> 💡 Tip: `"
 _TIP_ENDS = "` knows more about this."
-_KEY = re.compile(r"[^`\n]{1,80}")
+_TIP = re.compile(f"^{re.escape(_TIP_BEGINS)}[^`\\n]{{1,80}}{re.escape(_TIP_ENDS)}$", re.MULTILINE)
 
 
 def tip(key: str, prefix: str) -> str:
@@ -48,13 +48,17 @@ def tip(key: str, prefix: str) -> str:
     return f"\n\n{_TIP_BEGINS}{prefix}{key}{_TIP_ENDS}"
 
 
-def without_tip(answer: str) -> str:
-    """An answer without our line below it: the model did not say that."""
-    said = answer.rstrip()
-    if not said.endswith(_TIP_ENDS):
-        return answer
-    words, begins, key = said.removesuffix(_TIP_ENDS).rpartition(_TIP_BEGINS)
-    return words.rstrip() if begins and _KEY.fullmatch(key) else answer
+def without_tip(text: str) -> str:
+    """A text without our line: no model said that, and none is to see it.
+
+    It stands at the end of an answer, further up in one that went on, and in the prompts of background tasks.
+    """
+    if _TIP_ENDS not in text:
+        return text
+    kept, at = "", 0
+    for line in _TIP.finditer(text):
+        kept, at = (kept + text[at : line.start()]).rstrip(), line.end()
+    return kept + text[at:].rstrip() if at else text
 
 
 def better_suited(question: str, personas: Iterable[Persona], current: str) -> Persona | None:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agent_mode.chat.commands import Grammar, Parsed, has_attachment, last_text
+from agent_mode.chat.commands import Grammar
+from agent_mode.chat.messages import has_attachment, last_text
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.transcript import commands_in, strip_commands
 from agent_mode.prompts import reset
 from agent_mode.prompts.reset import Identity, SwitchPlan

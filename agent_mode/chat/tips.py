@@ -4,13 +4,49 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
 
 from agent_mode.agents.engine import Event, Text
 from agent_mode.chat.access import forbidden
-from agent_mode.chat.commands import message_text
+from agent_mode.chat.context import User
+from agent_mode.chat.messages import message_text
+from agent_mode.chat.roster import Roster
+from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.scene import Scene
 from agent_mode.chat.suggestion import better_suited, tip
 from agent_mode.store.personas import Persona
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, and who answers.
+
+    Attributes:
+        text: without commands.
+        user: who asks.
+        roster: who can be called.
+        speaker: key of the persona that answers; empty where none does.
+        prefix: what a command begins with.
+        messages: the transcript as it is shown.
+    """
+
+    text: str
+    user: User
+    roster: Roster
+    speaker: str
+    prefix: str
+    messages: list[dict[str, Any]]
+
+
+async def tip_for(runtime: Runtime, question: Question) -> str | None:
+    """The line, unless nobody knows more, the user may not call who does, or it was said in this chat."""
+    found = better_suited(question.text, question.roster.by_key.values(), question.speaker)
+    if found is None or await forbidden(runtime, question.user, found.key):
+        return None
+    words = tip(found.key, question.prefix)
+    said = any(words.strip() in message_text(message) for message in question.messages)
+    return None if said else words
 
 
 def with_tip(
@@ -41,10 +77,8 @@ def _wanted(scene: Scene) -> bool:
 
 
 async def _find(scene: Scene, speaker: Persona, offered: list[str]) -> None:
-    everyone = scene.roster.by_key.values()
-    found = better_suited(scene.said.text, everyone, speaker.key)
-    if found is None or await forbidden(scene.runtime, scene.turn.user, found.key):
-        return
-    words = tip(found.key, scene.grammar.prefix)
-    if not any(words.strip() in message_text(message) for message in scene.turn.messages):
-        offered.append(words)
+    text, turn, prefix = scene.said.text, scene.turn, scene.grammar.prefix
+    question = Question(text, turn.user, scene.roster, speaker.key, prefix, turn.messages)
+    line = await tip_for(scene.runtime, question)
+    if line is not None:
+        offered.append(line)

@@ -7,15 +7,9 @@ from typing import Any
 
 from agent_mode.chat import slips
 from agent_mode.chat.attached import split_files
-from agent_mode.chat.commands import (
-    SCAN_LIMIT,
-    Grammar,
-    Parsed,
-    has_attachment,
-    may_hold_commands,
-    message_text,
-    with_text,
-)
+from agent_mode.chat.commands import SCAN_LIMIT, Grammar, may_hold_commands
+from agent_mode.chat.messages import has_attachment, message_text, with_text
+from agent_mode.chat.parsed import Parsed
 from agent_mode.chat.suggestion import without_tip
 
 TRANSCRIPT_LIMIT = 200_000
@@ -98,7 +92,7 @@ def strip_commands(
         elif role == "assistant":
             if skip_answer:
                 continue
-            message = _own_part(message)  # noqa: PLW2901
+            message = without_tips(message)  # noqa: PLW2901
         kept.append(message)
     return kept
 
@@ -111,8 +105,8 @@ def _is_ours(messages: list[dict[str, Any]], index: int, parsed: Parsed) -> bool
     return follows.get("role") == "assistant" and slips.is_answer(follows.get("content"))
 
 
-def _own_part(message: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what we wrote below it."""
+def without_tips(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without what we wrote below an answer."""
     content = message.get("content")
     if not isinstance(content, str) or (words := without_tip(content)) == content:
         return message

@@ -40,6 +40,8 @@ class Facts:
     finish_reason: str | None = None
     done: bool = False
     usage: dict[str, Any] | None = None
+    chunks: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
+    """Those of the block that came last, parsed, for whoever reads what he passes on."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class SseReader:
 
     def _lines(self, block: bytes) -> bytes:
         out: list[bytes] = []
+        chunks = self.facts.chunks = []
         for line in block.splitlines():
             if line[:5] != b"data:":
                 if not line and self._partial:
@@ -117,6 +120,7 @@ class SseReader:
                 raise BrokenChunk(b"".join(out), not_json("a chunk nested too deeply")) from None
             if vetted is not None:
                 out += (b"data: ", vetted, b"\n\n")
+                chunks.append(chunk)
         return b"".join(out)
 
     def _no_json(self) -> ProviderError:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent_mode.chat.turn import User
+from agent_mode.chat.context import User
 from agent_mode.errors import AuthenticationError, RequestError
 from agent_mode.server import auth
 from agent_mode.server.streaming import Scope

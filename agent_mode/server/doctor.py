@@ -20,6 +20,7 @@ from agent_mode.observe.logs import get_logger
 from agent_mode.server.prepare import KEY_FILE
 from agent_mode.settings import Settings
 from agent_mode.store.db import Database
+from agent_mode.store.migrate import HEAD
 from agent_mode.valves import PersonaValves
 
 log = get_logger(__name__)
@@ -106,21 +107,29 @@ def check_data(settings: Settings) -> Finding:
 
 
 def check_database(settings: Settings) -> Finding:
-    """Whether the database opens, and is whole."""
+    """Whether the database opens, and is whole, and what the next start does to it."""
     step = "database"
     try:
-        asyncio.run(_try_database(settings.resolved_database_url()))
+        schema = asyncio.run(_try_database(settings.resolved_database_url()))
     except StoreError as error:
         if error.code == "database_missing":
             return findings.finding(step, "open", "There is none yet.", "The first start makes it.")
         return findings.finding(step, "wrong", error.message, error.hint)
+    if schema is None:
+        return findings.finding(step, "open", "It opens, and is empty.", "The next start makes its tables.")
+    if schema != HEAD:
+        text = f"It opens, and is whole. The next start brings its schema from version {schema} to {HEAD}."
+        cure = "Back it up first (docs/backup.md): an older Agent Mode does not open it after that."
+        return findings.finding(step, "open", text, cure)
     return findings.finding(step, "done", "It opens, and is whole.")
 
 
-async def _try_database(url: str) -> None:
-    db = await Database.open(url, create=False)
+async def _try_database(url: str) -> str | None:
+    """The version of its schema."""
+    db = await Database.open_as_it_is(url)
     try:
         await db.check()
+        return await db.schema()
     finally:
         await db.close()
 

@@ -19,6 +19,7 @@ from agent_mode.chat.events import StreamEncoder, error_body
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError
+from agent_mode.llm.assembly import Assembly
 from agent_mode.llm.sse import Facts
 from agent_mode.server.streaming import collect, cut_off
 
@@ -34,11 +35,12 @@ def pipe(runtime: Runtime, turn: Turn, start: Start) -> dict[str, Any] | Iterato
     """What `Pipeline.pipe()` returns: a completion object, or an iterator of encoded `data:` lines."""
     if turn.stream:
         return _stream(runtime, turn, start)
-    work = asyncio.run_coroutine_threadsafe(collect(turn.model, start(turn, Facts())), runtime.loop)
+    whole = Assembly()
+    work = asyncio.run_coroutine_threadsafe(collect(turn.model, start(turn, Facts()), whole), runtime.loop)
     try:
         return work.result()
     except AgentModeError as error:
-        return error_body(error)
+        return error_body(error, whole.text)
 
 
 def failure(turn_model: str, error: AgentModeError, *, stream: bool) -> dict[str, Any] | Iterator[str]:

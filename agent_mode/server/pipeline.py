@@ -10,10 +10,12 @@ from agent_mode.agents import selector
 from agent_mode.agents.engine import Event
 from agent_mode.chat import columns, hotswap
 from agent_mode.chat.catalogues import Catalogues
-from agent_mode.chat.commands import last_text
+from agent_mode.chat.context import User, context_of
 from agent_mode.chat.conversation import AUTO_KEY, AUTO_NAME, respond
+from agent_mode.chat.messages import last_text
 from agent_mode.chat.runtime import Runtime, seed
-from agent_mode.chat.turn import CONTEXT_KEY, Turn, User, context_of, pack
+from agent_mode.chat.signed import CONTEXT_KEY, pack
+from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, RequestError, StoreError
 from agent_mode.llm.sse import Facts
 from agent_mode.observe import logs
@@ -218,6 +220,11 @@ class HotswapFilter(OwnPipeline):
             log.exception("The filter failed; the chat goes on as it came.")
             return body
 
+    async def outlet(self, body: dict[str, Any], user: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Takes note of a finished answer, and adds the line below it, where one was found."""
+        body = await super().outlet(body, user)
+        return hotswap.finished(host.runtime, body, user) if host.ready else body
+
     def _features(self) -> dict[str, bool]:
         """What there is on this server, for other filters."""
         personas = host.personas
@@ -228,7 +235,7 @@ class HotswapFilter(OwnPipeline):
             "multi": personas is not None,
             "auto": personas is not None and selector.is_available(),
             "browser": personas is not None,
-            "suggestions": personas is not None and personas.enable_suggestions,
+            "suggestions": self.valves.enable_suggestions,
             "persistent_persona": self.valves.persistent_persona,
             "versioning": self.valves.enable_persona_versioning,
             "backups": self.valves.enable_automatic_backups,

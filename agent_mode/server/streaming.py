@@ -79,6 +79,7 @@ class _Response:
         self._send = send
         self._encoder = StreamEncoder(turn.model, interactive=turn.context.interactive)
         self._pulse = _Pulse(send, self._encoder.heartbeat())
+        self._whole = Assembly()
         self._ending = False
         """Whether the last words are on their way; nothing may follow them."""
 
@@ -100,12 +101,12 @@ class _Response:
 
     async def whole(self, events: AsyncGenerator[Event, None]) -> None:
         try:
-            data = await collect(self._turn.model, events)
+            data = await collect(self._turn.model, events, self._whole)
             self._ending = True
             await send_json(self._send, 200, data)
         except AgentModeError as error:
             self._ending = True
-            await send_error(self._send, error)
+            await send_error(self._send, error, output=self._whole.text)
 
     async def break_off(self, error: AgentModeError) -> None:
         """Says what happened, if the client takes it without delay."""
@@ -116,7 +117,7 @@ class _Response:
                 if self._in_the_stream:
                     await self._finish(self._encoder.encode(Failure(error)))
                 else:
-                    await send_error(self._send, error)
+                    await send_error(self._send, error, output=self._whole.text)
 
     @property
     def _in_the_stream(self) -> bool:
@@ -197,13 +198,17 @@ class _Pulse:
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._tick)
 
 
-async def collect(model: str, events: AsyncGenerator[Event, None]) -> dict[str, Any]:
+async def collect(model: str, events: AsyncGenerator[Event, None], whole: Assembly) -> dict[str, Any]:
     """One well-formed chat completion out of a run's events; status lines have no place in it.
+
+    Args:
+        model: that answers.
+        events: of the run.
+        whole: takes the answer in; where the run fails, it holds what was said until then.
 
     Raises:
         AgentModeError: the run failed.
     """
-    whole = Assembly()
     usage: dict[str, Any] | None = None
     completed: dict[str, Any] | None = None
     async for event in events:
@@ -240,7 +245,10 @@ async def send_json(
 
 
 async def send_error(
-    send: Send, error: AgentModeError, headers: tuple[tuple[bytes, bytes], ...] = ()
+    send: Send, error: AgentModeError, headers: tuple[tuple[bytes, bytes], ...] = (), *, output: str = ""
 ) -> None:
-    """Sends an error in the shape of OpenAI's API, with the `detail` that the stock server's callers read."""
-    await send_json(send, error.status, {**error_body(error), "detail": str(error)}, headers)
+    """Sends an error in the shape of OpenAI's API, with the `detail` that the stock server's callers read.
+
+    Arguments `error` and `output`: as of `error_body`.
+    """
+    await send_json(send, error.status, {**error_body(error, output), "detail": str(error)}, headers)

@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from agent_mode.complaints import complaints
@@ -102,7 +110,7 @@ class AgentForm(BaseModel):
     agent_type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     definition: Extras = Field(default={}, repr=False)
     valves: Extras = Field(default={}, repr=False)
-    enabled: bool = True
+    enabled: StrictBool = True
     access: Access = "openwebui"
     tags: Annotated[tuple[_Tag, ...], Field(max_length=20), AfterValidator(_once)] = ()
 

@@ -123,7 +123,7 @@ class AgentStore:
             StoreError: code `agent_exists`; of every write that enables an agent, `persona_exists`.
         """
         async with self._db.begin(lasting=True) as connection:
-            await revisions.lock(connection, AGENTS_REVISION)
+            await names.lock(connection)
             if await rows.find(connection, form.id) is not None:
                 raise StoreError(
                     f"There is an agent {form.id} already.",
@@ -219,7 +219,7 @@ class AgentStore:
             StoreError: code `unknown_version` or `version_refused`.
         """
         async with self._db.begin(lasting=True) as connection:
-            await revisions.lock(connection, AGENTS_REVISION)
+            await names.lock(connection)
             form = (await versions.find(connection, agent_id, number)).form()
             known = await rows.find(connection, agent_id)
             note = Note(author, f"rolled back to {label_of(number)}")
@@ -227,7 +227,7 @@ class AgentStore:
 
     async def _known(self, connection: AsyncConnection, agent_id: str) -> Agent:
         """The agent, which nobody else changes until the end of the transaction."""
-        await revisions.lock(connection, AGENTS_REVISION)
+        await names.lock(connection)
         known = await rows.find(connection, agent_id) if storable(agent_id) else None
         if known is None:
             raise StoreError(

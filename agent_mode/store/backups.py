@@ -24,7 +24,7 @@ from agent_mode.observe.logs import get_logger
 from agent_mode.store import backup_files as files
 from agent_mode.store.backup_files import Backup, Entries
 from agent_mode.store.personas import PersonaStore
-from agent_mode.store.restoring import RestorePlan, entry_of, plan
+from agent_mode.store.restoring import RestorePlan, entry_of
 from agent_mode.store.retention import surplus
 
 __all__ = ["Backup", "BackupPolicy", "Backups", "RestorePlan"]
@@ -133,18 +133,19 @@ class Backups:
     async def preview(self, name: str) -> RestorePlan:
         """What `restore` would do now; raises as `verify` does."""
         _, entries = await self._open(name)
-        return plan(await self._store.all(), entries)
+        return await self._store.preview_restoring(entries)
 
     async def restore(self, name: str, author: str = "system") -> RestorePlan:
         """Back up the present state, then bring all personas to that of the backup, in one transaction.
 
-        Shipped personas that are newer than the backup stay; custom ones go, their versions stay.
+        Shipped personas that are newer than the backup stay; custom ones go, their versions stay. One whose
+        name an agent has taken since comes back disabled.
 
         Raises:
             StoreError: as `make` and `verify`, or `backup_refused`; nothing was changed.
         """
         backup, entries = await self._open(name)
-        planned = plan(await self._store.all(), entries)
+        planned = await self._store.preview_restoring(entries)
         if not planned.changes:
             return planned
         self._in_use.add(name)

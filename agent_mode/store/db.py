@@ -21,7 +21,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from agent_mode.errors import StoreError
 from agent_mode.observe.redaction import said
 from agent_mode.store.failures import HINTS, shown, translated
-from agent_mode.store.migrate import is_current, upgrade
+from agent_mode.store.migrate import is_current, revision, upgrade
 
 BUSY_SECONDS = 5.0
 """How long SQLite waits for the write lock of another process."""
@@ -80,6 +80,25 @@ class Database:
                 if error.code != "database_busy" or time.monotonic() > give_up:
                     raise
             await asyncio.sleep(0.05)
+
+    @classmethod
+    async def open_as_it_is(cls, url: str) -> Database:
+        """Connect to look, and change nothing: what is missing or of an older schema stays so.
+
+        Raises:
+            StoreError: as of `open`.
+        """
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database is not None:
+            _refuse_missing(Path(parsed.database))
+            _check_file(parsed, parsed.database)
+        database = cls(_engine(parsed, STATEMENT_SECONDS, read_only=True))
+        try:
+            await database._is_current(parsed)
+        except BaseException:
+            await database.close()
+            raise
+        return database
 
     @classmethod
     async def _open(cls, url: URL) -> Database:
@@ -179,6 +198,15 @@ class Database:
                 status=503,
             )
 
+    async def schema(self) -> str | None:
+        """The version of its schema, such as "0001"; None: it is empty.
+
+        Raises:
+            StoreError: see `failures.translated`.
+        """
+        async with self.read() as connection:
+            return await connection.run_sync(revision)
+
     async def check(self) -> None:
         """Reads an SQLite file once (about a second for 500 MB).
 
@@ -276,7 +304,7 @@ def _check_file(url: URL, path: str) -> None:
         ) from error
 
 
-def _engine(url: URL, statement_seconds: float | None) -> AsyncEngine:
+def _engine(url: URL, statement_seconds: float | None, *, read_only: bool = False) -> AsyncEngine:
     arguments: dict[str, Any] = {"timeout": BUSY_SECONDS, "async_creator_fn": _connect_sqlite}
     if url.get_backend_name() == "postgresql":
         arguments = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds}
@@ -296,7 +324,7 @@ def _engine(url: URL, statement_seconds: float | None) -> AsyncEngine:
             hint=_URL_HINT,
         ) from error
     if url.get_backend_name() == "sqlite":
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "connect", _protect_sqlite if read_only else _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
@@ -330,6 +358,14 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _protect_sqlite(connection: Any, _record: object) -> None:
+    # Not opened with mode=ro: that would leave -wal and -shm files behind where there were none.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=ON")
     cursor.close()
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from pydantic_core import PydanticCustomError
 
 from agent_mode.complaints import Complaint, complaints
@@ -95,7 +95,7 @@ class PersonaForm(BaseModel):
     tags: Annotated[tuple[_Label, ...], Field(max_length=50)] = ()
     model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)] | None = None
     """Id of the provider's model that answers; None: the one of the connection."""
-    enabled: bool = True
+    enabled: StrictBool = True
     extras: Extras = {}
     """What another program's format says about the persona and ours has no field for."""
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from agent_mode.errors import StoreError
 
-HEAD = "0010"
+HEAD = "0011"
 """Newest schema version; a test checks that it is the newest file in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -23,7 +23,7 @@ def is_current(connection: Connection) -> bool:
     Raises:
         StoreError: code `database_newer`: a later version of the program has migrated it.
     """
-    version = _version(connection)
+    version = revision(connection)
     if version == HEAD:
         return True
     if version is not None and not list(MIGRATIONS.glob(f"versions/{version}_*.py")):
@@ -57,7 +57,8 @@ def upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _version(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
+    """The schema version of the database, such as "0001"; None: it is empty."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -11,10 +11,19 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent_mode.errors import StoreError
-from agent_mode.store.tables import agent, persona
+from agent_mode.store import revisions
+from agent_mode.store.tables import AGENTS_REVISION, PERSONAS_REVISION, agent, persona
 
 _CHUNK = 500
 """How many words a query holds; databases have limits."""
+
+
+async def lock(connection: AsyncConnection) -> None:
+    """Be the only writer of personas and of agents until the end of the transaction.
+
+    Of both, since one of each that take the same name at the same moment would not see one another.
+    """
+    await revisions.lock(connection, AGENTS_REVISION, PERSONAS_REVISION)
 
 
 async def agents_among(connection: AsyncConnection, words: Sequence[str]) -> set[str]:

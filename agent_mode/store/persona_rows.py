@@ -63,11 +63,6 @@ class Persona(PersonaHead):
     extras: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
-async def lock(connection: AsyncConnection) -> None:
-    """Be the only writer of personas until the end of the transaction."""
-    await revisions.lock(connection, PERSONAS_REVISION)
-
-
 async def bump(connection: AsyncConnection) -> None:
     """Tell all processes that personas changed."""
     await revisions.bump(connection, PERSONAS_REVISION)

@@ -15,7 +15,7 @@ from agent_mode.store import persona_rows as rows
 from agent_mode.store.db import Database
 from agent_mode.store.forms import RESERVED_KEYS, PersonaForm, content_hash
 from agent_mode.store.persona_rows import Persona, PersonaHead
-from agent_mode.store.restoring import RestorePlan, form_of, plan
+from agent_mode.store.restoring import RestorePlan, form_of, plan, returning
 from agent_mode.store.tables import PERSONAS_REVISION
 from agent_mode.store.versions import Keep, Note, Version
 
@@ -155,7 +155,7 @@ class PersonaStore:
         if not self.keep.versioning:
             await self._prepare(f"before changing {form.key}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.find(connection, form.key)
             if expected is not None:
                 await versions.expect(connection, form.key, known, expected)
@@ -176,7 +176,7 @@ class PersonaStore:
         done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": []}
         await self._prepare(f"before importing {counted(len(forms), 'persona')}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.read_all(connection)
             changes: list[rows.Change] = []
             for form in {form.key: form for form in forms}.values():
@@ -203,7 +203,7 @@ class PersonaStore:
             return
         await self._prepare(f"before deleting {key}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.find(connection, key)
             if known is None or _is_gone(known):
                 return
@@ -225,7 +225,7 @@ class PersonaStore:
                 )
         done = _outcomes()
         async with self._db.begin() as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.read_all(connection)
             taken = await self._taken(connection, [form.key for form in forms])
             for form in {form.key: form for form in forms}.values():
@@ -292,7 +292,7 @@ class PersonaStore:
         form = old.form()
         await self._prepare(f"before rolling {key} back to {old.label}")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.find(connection, key)
             if known is not None and known.content_hash == content_hash(form):
                 return known
@@ -304,26 +304,33 @@ class PersonaStore:
         assert saved is not None
         return saved
 
+    async def preview_restoring(self, saved: Mapping[str, Mapping[str, Any]]) -> RestorePlan:
+        """What `restore` would do now; writes nothing."""
+        return plan(await self.all(), saved, await self.agents_among([*saved]))
+
     async def restore(
         self, saved: Mapping[str, Mapping[str, Any]], *, author: str, message: str
     ) -> RestorePlan:
         """Bring all personas back to the entries of a backup (`restoring.entry_of`), all or none.
+
+        One whose name an agent has taken since comes back disabled.
 
         Raises:
             StoreError: code `backup_refused`.
         """
         await self._prepare("before restoring a backup")
         async with self._db.begin(lasting=True) as connection:
-            await rows.lock(connection)
+            await names.lock(connection)
             known = await rows.read_all(connection)
-            todo = plan(known.values(), saved)
+            todo = plan(known.values(), saved, await self._taken(connection, [*saved]))
+            entries = [returning(saved[key], todo.disabled) for key in (*todo.created, *todo.updated)]
             changes = [
                 rows.Change(
-                    form_of(saved[key]),
-                    known.get(key),
-                    {name: saved[key][name] for name in ("enabled", "origin", "shipped_hash")},
+                    form_of(entry),
+                    known.get(entry["key"]),
+                    {name: entry[name] for name in ("enabled", "origin", "shipped_hash")},
                 )
-                for key in (*todo.created, *todo.updated)
+                for entry in entries
             ]
             await self._put_all(connection, changes, Note(author, message))
             for key in todo.removed:

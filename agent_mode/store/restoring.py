@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class RestorePlan:
     """Custom personas that are newer than the backup; their versions stay."""
     kept: tuple[str, ...] = ()
     """Shipped personas that are newer than the backup: the catalogue would bring them back anyway."""
+    disabled: tuple[str, ...] = ()
+    """Those of the above that are enabled in the backup, and not here: an agent has taken the name since."""
 
     @property
     def changes(self) -> bool:
@@ -39,10 +41,24 @@ def entry_of(persona: Persona) -> dict[str, Any]:
     return {name: getattr(persona, name) for name in fields} | content(persona)
 
 
-def plan(present: Iterable[Persona], saved: Mapping[str, Mapping[str, Any]]) -> RestorePlan:
-    """Compare the personas of the store with the entries of a backup."""
+def plan(
+    present: Iterable[Persona], saved: Mapping[str, Mapping[str, Any]], taken: Collection[str] = ()
+) -> RestorePlan:
+    """Compare the personas of the store with the entries of a backup.
+
+    Args:
+        present: those of the store.
+        saved: the entries.
+        taken: the keys that agents have as ids.
+    """
     steps: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": [], "removed": [], "kept": []}
     here = {persona.key: persona for persona in present}
+    disabled = [
+        key
+        for key in sorted(saved)
+        if key in taken and saved[key]["enabled"] and not (key in here and here[key].enabled)
+    ]
+    saved = {key: returning(entry, disabled) for key, entry in saved.items()}
     for key in sorted({*here, *saved}):
         persona = here.get(key)
         if persona is None:
@@ -51,7 +67,12 @@ def plan(present: Iterable[Persona], saved: Mapping[str, Mapping[str, Any]]) -> 
             steps["kept" if persona.origin == "shipped" else "removed"].append(key)
         else:
             steps["unchanged" if entry_of(persona) == saved[key] else "updated"].append(key)
-    return RestorePlan(**{step: tuple(keys) for step, keys in steps.items()})
+    return RestorePlan(**{step: tuple(keys) for step, keys in steps.items()}, disabled=tuple(disabled))
+
+
+def returning(entry: Mapping[str, Any], disabled: Collection[str]) -> Mapping[str, Any]:
+    """The entry as it comes back."""
+    return {**entry, "enabled": False} if entry["key"] in disabled else entry
 
 
 def form_of(entry: Mapping[str, Any]) -> PersonaForm:

@@ -8,10 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from agent_mode.store.tables import revision as table
 
 
-async def lock(connection: AsyncConnection, name: str) -> None:
-    """Be the only writer of what the counter stands for, until the end of the transaction."""
-    # All writers pass through this row, so that of two processes the second sees what the first wrote.
-    await connection.execute(select(table.c.number).where(table.c.name == name).with_for_update())
+async def lock(connection: AsyncConnection, *names: str) -> None:
+    """Be the only writer of what the counters stand for, until the end of the transaction."""
+    # All writers pass through these rows, so that of two processes the second sees what the first wrote;
+    # in one order, so that neither waits for what the other holds.
+    rows = select(table.c.number).where(table.c.name.in_(names)).order_by(table.c.name)
+    await connection.execute(rows.with_for_update())
 
 
 async def bump(connection: AsyncConnection, name: str) -> None:

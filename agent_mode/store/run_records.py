@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, not_, or_, select, update
@@ -15,6 +14,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, not_, or_
 from agent_mode.store.db import Database
 from agent_mode.store.paging import newest
 from agent_mode.store.session_records import storable
+from agent_mode.store.tables import replica as living
 from agent_mode.store.tables import run as table
 from agent_mode.store.write_behind import WriteBehind
 
@@ -24,6 +24,7 @@ RunState = Literal["running", "waiting", "done", "failed", "stopped", "abandoned
 OPEN: tuple[RunState, ...] = ("running", "waiting")
 FINAL: tuple[RunState, ...] = ("done", "failed", "stopped")
 
+_columns = [column for column in table.c if column.name != "replica"]
 ORDER = (table.c.started_at, table.c.id)
 
 TEXT_LIMIT = 2_000
@@ -75,15 +76,27 @@ class RunStore:
 
     Args:
         db: the database.
+        replica: id of this process, where several share the database (`replicas`).
         memory_limit: how many records may wait to be written while the database is away.
         flush_seconds: how long writes are collected for one transaction.
     """
 
-    def __init__(self, db: Database, *, memory_limit: int = 2_000, flush_seconds: float = 0.2) -> None:
+    def __init__(
+        self,
+        db: Database,
+        replica: str | None = None,
+        *,
+        memory_limit: int = 2_000,
+        flush_seconds: float = 0.2,
+    ) -> None:
         self._db = db
+        self._replica = replica
+        self._upsert = _upsert(db)
         self._writer: WriteBehind[str, RunRecord] = WriteBehind(
-            partial(_write, db), lambda record: record.id, noun="run", limit=memory_limit, pause=flush_seconds
+            self._write, lambda record: record.id, noun="run", limit=memory_limit, pause=flush_seconds
         )
+        self._running: dict[str, RunRecord] = {}
+        """The newest record of each run that goes on in this process."""
 
     def put(self, record: RunRecord) -> None:
         """Have the record written soon; the last one of a run wins. Returns at once and never raises.
@@ -91,8 +104,14 @@ class RunStore:
         Long texts are cut, and what no database takes is left out or put into words that it takes. A run
         that is done, failed or stopped stays so.
         """
-        if all(map(storable, (record.id, record.agent, record.agent_type))):
-            self._writer.put(_bounded(record))
+        if not all(map(storable, (record.id, record.agent, record.agent_type))):
+            return
+        record = _bounded(record)
+        if record.state == "running":
+            self._running[record.id] = record
+        else:
+            self._running.pop(record.id, None)
+        self._writer.put(record)
 
     async def flush(self) -> None:
         """Write what waits now; when that fails, it stays for the next attempt."""
@@ -116,7 +135,7 @@ class RunStore:
         if waiting is not None or not storable(run_id):
             return waiting
         async with self._db.read() as connection:
-            row = (await connection.execute(select(table).where(table.c.id == run_id))).one_or_none()
+            row = (await connection.execute(select(*_columns).where(table.c.id == run_id))).one_or_none()
         return None if row is None else _from(row)
 
     async def children(self, run_id: str) -> list[RunRecord]:
@@ -128,7 +147,7 @@ class RunStore:
         if not storable(run_id):
             return []
         await self.flush()
-        query = select(table).where(table.c.parent_id == run_id).order_by(table.c.started_at, table.c.id)
+        query = select(*_columns).where(table.c.parent_id == run_id).order_by(table.c.started_at, table.c.id)
         async with self._db.read() as connection:
             return [_from(row) for row in await connection.execute(query)]
 
@@ -223,26 +242,62 @@ class RunStore:
         async with self._db.begin() as connection:
             return (await connection.execute(change)).rowcount
 
+    async def close_lost(self) -> int:
+        """Close the runs whose process has died, with all that they called; returns how many.
+
+        As with `close_open`, the next record of a run that was alive after all goes before.
+
+        Raises:
+            StoreError: the database failed; nothing was changed.
+        """
+        orphaned = and_(table.c.replica.is_not(None), table.c.replica.not_in(select(living.c.id)))
+        query = select(table.c.id).where(table.c.state == "running", orphaned)
+        async with self._db.read() as connection:
+            if (await connection.execute(query.limit(1))).first() is None:
+                return 0
+        change = update(table).values(state="abandoned", ended_at=datetime.now(UTC))
+        closed = 0
+        async with self._db.begin() as connection:
+            # In the order in which records are written.
+            found = await connection.execute(query.order_by(table.c.id).with_for_update())
+            while ids := found.scalars().all():
+                closed += (await connection.execute(change.where(table.c.id.in_(ids)))).rowcount
+                called = select(table.c.id).where(table.c.parent_id.in_(ids), table.c.state == "waiting")
+                found = await connection.execute(called.order_by(table.c.id).with_for_update())
+        return closed
+
+    def reopen(self) -> None:
+        """Say once more which runs go on in this process: others took it for dead."""
+        for record in self._running.values():
+            self._writer.put(record)
+
+    async def _write(self, records: Sequence[RunRecord]) -> None:
+        # Sorted, so that two processes that write the same rows take their locks in the same order.
+        rows = [
+            {name: getattr(record, name) for name in RunRecord.__slots__} | {"replica": self._replica}
+            for record in sorted(records, key=lambda record: record.id)
+        ]
+        async with self._db.begin() as connection:
+            await connection.execute(self._upsert, rows)
+
 
 def query_of(wanted: dict[str, str | None], since: datetime | None = None) -> Select[Any]:
     """The runs with these values; None fits all, an empty text those without a value."""
-    query = select(table)
+    query = select(*_columns)
     for name, value in wanted.items():
         if value is not None:
             query = query.where(table.c[name] == value if value else table.c[name].is_(None))
     return query if since is None else query.where(table.c.started_at >= since)
 
 
-async def _write(db: Database, records: Sequence[RunRecord]) -> None:
-    # Sorted, so that two processes that write the same rows take their locks in the same order.
-    rows = [asdict(record) for record in sorted(records, key=lambda record: record.id)]
+def _upsert(db: Database) -> Any:
+    """The statement that writes records; made once, so that SQLAlchemy compiles it once."""
     statement = db.insert(table)
-    changes = {name: statement.excluded[name] for name in rows[0] if name != "id"}
+    names = (*RunRecord.__slots__, "replica")
+    changes = {name: statement.excluded[name] for name in names if name != "id"}
     # Two processes may have written to one run: a write that comes late must not reopen it.
     may_change = or_(not_(_is_final(table.c.state)), _is_final(statement.excluded.state))
-    statement = statement.on_conflict_do_update(index_elements=["id"], set_=changes, where=may_change)
-    async with db.begin() as connection:
-        await connection.execute(statement, rows)
+    return statement.on_conflict_do_update(index_elements=["id"], set_=changes, where=may_change)
 
 
 def _is_final(state: ColumnElement[str]) -> ColumnElement[bool]:

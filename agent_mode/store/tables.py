@@ -179,6 +179,7 @@ run = Table(
     Column("error", JSON(none_as_null=True)),
     Column("tool_calls", JSON, nullable=False),
     Column("trace", Text),
+    Column("replica", String(64)),
     # Each list is shown newest first, so each of them is an index in that order.
     *(
         Index(f"ix_run_{column}_started_at", column, "started_at")
@@ -196,6 +197,14 @@ snapshot = Table(
     Column("created_at", UTCDateTime, nullable=False, index=True),
     Column("state", JSON, nullable=False),
     Column("claimed_until", UTCDateTime),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    # It counts as long as the process lives.
+    Column("number", Integer, nullable=False),
 )
 
 run_stop = Table(

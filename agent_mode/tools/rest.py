@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,22 @@ over a connection just being closed could not be sent again, since it may have r
 _QUOTED = 300
 MAX_BYTES = 32 * 2**20
 """Largest answer that is read."""
+
+_retries: ContextVar[int] = ContextVar("retries", default=1)
+
+
+@contextmanager
+def retrying(times: int) -> Iterator[None]:
+    """Within, a request that did not get through is sent so many times again; elsewhere it is once.
+
+    Args:
+        times: 0 or 1; the valve `tool_retries` of the agent that asks.
+    """
+    before = _retries.set(times)
+    try:
+        yield
+    finally:
+        _retries.reset(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +88,28 @@ class Rest:
             self._session = None
 
     async def get(self, path: str, credential: str, query: dict[str, str] | None = None) -> Reply:
-        """Asks; once more if the connection fails. After a failure nobody asks for a while.
+        """Asks; again if the connection fails (`retrying`). After a failure nobody asks for a while.
 
         Raises:
             ToolError: Open WebUI does not answer.
         """
         if self.url is not None and time.monotonic() < self._silent_until:
             raise self._unreachable("it did not answer a moment ago")
-        try:
-            return await self._once("GET", path, credential, query=query, seconds=TIMEOUT_SECONDS)
-        except aiohttp.ClientError:
-            pass
-        except TimeoutError as error:
-            raise self._silent("no answer in time") from error
-        try:
-            return await self._once("GET", path, credential, query=query, seconds=TIMEOUT_SECONDS)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._silent(why(error)) from error
+        retries = _retries.get()
+        for attempt in range(retries + 1):
+            try:
+                return await self._once("GET", path, credential, query=query, seconds=TIMEOUT_SECONDS)
+            except TimeoutError as error:
+                raise self._silent("no answer in time") from error
+            except aiohttp.ClientError as error:
+                if attempt < retries:
+                    continue
+                # One broken connection is no reason to turn everybody away.
+                raise (self._silent(why(error)) if attempt else self._unreachable(why(error))) from error
+        raise AssertionError("the last attempt returns or raises")
 
     async def post(self, path: str, credential: str, body: Any, *, seconds: float) -> Reply:
-        """Posts; once more only if no connection came about, since what was sent may have been done.
+        """Posts; again (`retrying`) only if no connection came about, since what was sent may have been done.
 
         Args:
             seconds: for the whole answer.
@@ -97,12 +118,13 @@ class Rest:
             ToolError: Open WebUI cannot be reached, or broke off.
             TimeoutError: there is no answer in time.
         """
+        retries = _retries.get()
         async with asyncio.timeout(seconds):
-            for attempt in (1, 2):
+            for attempt in range(retries + 1):
                 try:
                     return await self._once("POST", path, credential, body=body)
                 except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
-                    if attempt == 2:
+                    if attempt == retries:
                         raise self._unreachable(why(error)) from error
                 except aiohttp.ClientError as error:
                     raise ToolError(
@@ -152,6 +174,9 @@ class Rest:
                 # Open WebUI answers with the asker's session cookie: one jar for all would mix up users.
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
+            if hasattr(self._session, "_retry_connection"):
+                # From 3.10 on it sends a GET again by itself; how often, `retrying` says.
+                self._session._retry_connection = False
         return self._session
 
     def _silent(self, reason: str) -> ToolError:

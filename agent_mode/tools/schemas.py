@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -47,16 +46,7 @@ def cleaned(parameters: Any) -> dict[str, Any]:
     """
     if not isinstance(parameters, dict) or not parameters:
         return copy.deepcopy(EMPTY)
-    schema = copy.deepcopy(parameters)
-    for part in _walk(schema):
-        kind = part.get("type")
-        if isinstance(kind, str):
-            part["type"] = kind = _TYPES.get(kind, kind)
-        if part.get("nullable") is True and isinstance(kind, str) and kind != "null":
-            del part["nullable"]
-            part["type"] = [kind, "null"]
-            if isinstance(part.get("enum"), list) and None not in part["enum"]:
-                part["enum"].append(None)
+    schema = _put_right(parameters)
     properties = schema.get("properties")
     if isinstance(properties, dict):
         schema["properties"] = {k: v for k, v in properties.items() if not str(k).startswith("__")}
@@ -96,21 +86,27 @@ def model_from_schema(name: str, schema: dict[str, Any]) -> type[BaseModel]:
     return model
 
 
-def _walk(schema: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Every schema inside a schema, itself first; names of properties are not taken for keywords."""
+def _put_right(schema: Any, depth: int = 0) -> Any:
+    """A copy of a schema with JSON's types in it and in all inside; names of properties are no keywords."""
     if not isinstance(schema, dict) or depth > _DEPTH:
-        return
-    yield schema
-    for key in _MAPS:
-        inner = schema.get(key)
-        for part in inner.values() if isinstance(inner, dict) else ():
-            yield from _walk(part, depth + 1)
-    for key in _LISTS:
-        inner = schema.get(key)
-        for part in inner if isinstance(inner, list) else ():
-            yield from _walk(part, depth + 1)
-    for key in _SINGLE:
-        yield from _walk(schema.get(key), depth + 1)
+        return schema
+    right: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _MAPS and isinstance(value, dict):
+            right[key] = {name: _put_right(part, depth + 1) for name, part in value.items()}
+        elif key in _LISTS and isinstance(value, list):
+            right[key] = [_put_right(part, depth + 1) for part in value]
+        else:
+            right[key] = _put_right(value, depth + 1) if key in _SINGLE else value
+    kind = right.get("type")
+    if isinstance(kind, str):
+        right["type"] = kind = _TYPES.get(kind, kind)
+        if right.get("nullable") is True and kind != "null":
+            del right["nullable"]
+            right["type"] = [kind, "null"]
+            if isinstance(right.get("enum"), list) and None not in right["enum"]:
+                right["enum"] = [*right["enum"], None]
+    return right
 
 
 def _top_level(schema: dict[str, Any]) -> dict[str, Any]:

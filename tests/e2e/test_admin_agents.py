@@ -214,6 +214,26 @@ def test_what_is_wrong_is_shown_and_repaired(
     assert window.console == []
 
 
+def test_all_that_does_not_fit_together_stands_beside_its_field(agents_page: OpenAdmin) -> None:
+    window = agents_page().sign_in()
+    main = begin(window, "Multi-agent", "Muddled")
+    fields = main.locator(".am-field")
+
+    def beside(label: str) -> Locator:
+        """The innermost box around a field."""
+        return fields.filter(has=window.page.get_by_label(label, exact=True)).last
+
+    fill(main.get_by_label("Who begins"), "nobody")
+    fill(main.get_by_label("Name", exact=True).last, "researcher")
+    fill(main.get_by_label("Max iterations"), "0")
+    main.get_by_role("button", name="Check", exact=True).click()
+    expect(beside("Who begins")).to_contain_text("“nobody” is no sub-agent here.")
+    expect(beside("Max iterations")).to_contain_text("This must be at least 1.")
+    expect(fields.filter(has_text="Another sub-agent is called “researcher” already.").first).to_be_visible()
+    expect(main.get_by_text("definition.root")).to_be_visible()  # and in the list above
+    assert window.console == []
+
+
 def test_the_second_of_two_admins_is_told_and_loses_nothing(stand: Stand, agents_page: OpenAdmin) -> None:
     with stored(stand, "shared-one"):
         first, second = agents_page().sign_in(), agents_page().sign_in()

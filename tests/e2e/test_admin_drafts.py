@@ -169,6 +169,73 @@ def test_a_restart_loses_nothing_of_a_template(own: Stand, window: AdminPage) ->
     expect(main.get_by_role("button", name="Restore")).to_have_count(0)
 
 
+def test_a_restart_loses_nothing_of_valves_that_others_changed(own: Stand, window: AdminPage) -> None:
+    before = own.ours.get("/personas/valves").json()
+    main = window.open("/valves/personas")
+    main.get_by_label("Max steps", exact=True).fill("7")
+    main.get_by_label("LLM API key", exact=True).fill("sk-typed-here-and-nowhere-else")
+    main.get_by_label("Keyword prefix", exact=True).fill("~")
+    kept(window, 'max_steps\\":7')
+    own.ours.post("/personas/valves/update", {**before, "multi_turns": 4})
+    restart(own, window, 'keyword_prefix\\":\\"~')
+    assert "sk-typed" not in window.page.evaluate("JSON.stringify(sessionStorage)")
+    expect(main.get_by_text("Somebody has saved another version since")).to_be_visible()
+    expect(main.get_by_text("Secrets were not kept")).to_be_visible()
+    steps, turns = main.get_by_label("Max steps", exact=True), main.get_by_label("Multi turns", exact=True)
+    expect(steps).to_have_value("5")
+    main.get_by_role("button", name="Restore").click()
+    expect(steps).to_have_value("7")
+    expect(turns).to_have_value("4")
+    main.get_by_role("button", name="Save", exact=True).click()
+    expect(main.get_by_text("Somebody else has changed")).to_be_visible()
+    expect(main.get_by_label("Comparison").first).to_contain_text("+ multi_turns: 4")
+    main.get_by_role("button", name="Show theirs").click()
+    expect(steps).to_have_value("5")
+    window.page.get_by_role("button", name="Undo").click()
+    expect(steps).to_have_value("7")
+    main.get_by_role("button", name="Save", exact=True).click()
+    main.get_by_role("button", name="Save mine over it").click()
+    saved(main)
+    found = own.ours.get("/personas/valves").json()
+    assert found == {**before, "multi_turns": 4, "max_steps": 7, "keyword_prefix": "~"}
+    window.page.reload()
+    window.alive()
+    expect(steps).to_have_value("7")
+    expect(main.get_by_role("button", name="Restore")).to_have_count(0)
+    own.ours.post("/personas/valves/update", before)
+
+
+def test_a_restart_loses_nothing_of_json_that_cannot_be_read_yet(
+    own: Stand, window: AdminPage, clerk: str
+) -> None:
+    main = window.open(f"/agents/{clerk}")
+    main.get_by_role("tab", name="JSON").click()
+    text = main.get_by_label("Agent as JSON").locator(".cm-content")
+    text.click()
+    window.page.keyboard.press("Control+a")
+    window.page.keyboard.insert_text(
+        '{"valves": {"llm_api_key": "sk-typed-half"}, "definition": {"instructions": "You file by'
+    )
+    restart(own, window, "You file by")
+    assert "sk-typed-half" not in window.page.evaluate("JSON.stringify(sessionStorage)")
+    expect(main.get_by_text("Secrets were not kept")).to_be_visible()
+    main.get_by_role("button", name="Restore").click()
+    expect(main.get_by_role("tab", name="JSON")).to_have_attribute("aria-selected", "true")
+    expect(text).to_contain_text('"definition": {"instructions": "You file by')
+    expect(main.get_by_text("This is not JSON: ")).to_be_visible()
+    main.get_by_role("button", name="Save", exact=True).click()
+    expect(main.get_by_text("Correct it in the JSON tab")).to_be_visible()
+    assert own.ours.get(f"/api/v1/agents/{clerk}").json()["definition"]["instructions"] == "You file."
+    text.click()
+    window.page.keyboard.press("Control+a")
+    window.page.keyboard.insert_text(
+        '{"id": "clerk", "name": "C", "agent_type": "persona", "definition": {"instructions": "By name."}}'
+    )
+    main.get_by_role("button", name="Save", exact=True).click()
+    saved(main)
+    assert own.ours.get(f"/api/v1/agents/{clerk}").json()["definition"]["instructions"] == "By name."
+
+
 def test_a_template_that_cannot_be_saved_says_so_once(window: AdminPage) -> None:
     main = window.open("/strategies/templates/simple")
     main.locator(".cm-content").click()
@@ -195,6 +262,21 @@ def test_signing_out_forgets_what_was_typed(window: AdminPage, clerk: str) -> No
     expect(window.page.get_by_label("Connection key")).to_be_visible()
     assert window.dialogs == ["beforeunload"]
     assert "Nobody else" not in window.page.evaluate("JSON.stringify(sessionStorage)")
+
+
+def test_a_double_click_saves_once(own: Stand, window: AdminPage, clerk: str) -> None:
+    before = own.ours.get(f"/api/v1/agents/{clerk}").json()["version"]
+    main = window.open(f"/agents/{clerk}")
+    main.get_by_label("Instructions").fill("You file twice.")
+    expect(main.get_by_text("Not saved", exact=True)).to_be_visible()
+    main.get_by_role("button", name="Save", exact=True).dblclick()
+    saved(main)
+    expect(main.get_by_text(f"{clerk} · version")).to_be_visible()
+    main.get_by_label("Instructions").fill("You file once more.")
+    main.get_by_role("button", name="Save", exact=True).click()
+    expect(main.get_by_text("was changed meanwhile")).to_have_count(0)
+    saved(main)
+    assert own.ours.get(f"/api/v1/agents/{clerk}").json()["version"] == before + 2
 
 
 def test_what_is_typed_right_after_a_save_stays(own: Stand, window: AdminPage) -> None:

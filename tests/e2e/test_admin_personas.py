@@ -4,6 +4,7 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -57,9 +58,22 @@ def prompt(stand: Stand, key: str) -> str:
 
 
 def drop(main: Locator, name: str, data: bytes) -> None:
-    main.locator("input[type=file]").set_input_files(
-        {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-    )
+    """Drags a file over the field and lets go of it there."""
+    file = """([name, data]) => {
+        const dragged = new DataTransfer();
+        dragged.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name));
+        return dragged;
+    }"""
+    dragged = main.page.evaluate_handle(file, [name, base64.b64encode(data).decode()])
+    main.locator(".q-uploader").dispatch_event("dragover", {"dataTransfer": dragged})
+    main.locator(".q-uploader__dnd").dispatch_event("drop", {"dataTransfer": dragged})
+
+
+def choose(main: Locator, name: str, data: bytes) -> None:
+    """Takes a file in the browser's own dialog."""
+    with main.page.expect_file_chooser() as asked:
+        main.get_by_role("button", name="Choose a file").click()
+    asked.value.set_files({"name": name, "mimeType": "application/octet-stream", "buffer": data})
 
 
 def test_a_persona_is_edited_compared_and_rolled_back(
@@ -194,7 +208,7 @@ def test_110_personas_come_in_and_a_backup_takes_them_out_again(
     assert personas(stand.ours, "category=extra&limit=1")["total"] == 110
     drop(main, "extra.json", json.dumps(entries[:110]).encode())
     expect(main.get_by_text("110 unchanged")).to_be_visible()
-    drop(main, "noise.json", b"{")
+    choose(main, "noise.json", b"{")
     expect(main.get_by_text("not usable JSON").or_(main.get_by_role("alert"))).to_be_visible()
 
     main = window.open("/personas?category=extra&page=2")
@@ -215,6 +229,37 @@ def test_110_personas_come_in_and_a_backup_takes_them_out_again(
     expect(main.get_by_text("The backup is restored.").first).to_be_visible()
     assert personas(stand.ours, "")["total"] == before
     assert "owned" not in window.page.title()
+    assert not window.console
+
+
+def test_a_backup_says_whose_name_an_agent_has(stand: Stand, agents_page: OpenAdmin, tailor: str) -> None:
+    window = agents_page().sign_in()
+    main = window.open("/personas/backups")
+    main.get_by_role("button", name="Back up now").click()
+    expect(
+        window.page.get_by_text("personas backed up").or_(window.page.get_by_text("Nothing changed"))
+    ).to_be_visible()
+    before = personas(stand.ours, "")["total"]
+    assert stand.ours.request("DELETE", f"/api/v1/personas/{tailor}").status_code == 204
+    agent = {"id": tailor, "name": "Tailor", "agent_type": "persona", "definition": {"instructions": "Sew."}}
+    assert stand.ours.post("/api/v1/agents/", agent).status_code == 201
+    try:
+        main = window.open("/personas/backups")
+        main.locator("tbody tr").filter(
+            has=window.page.get_by_text(str(before), exact=True)
+        ).first.get_by_role("link").click()
+        window.alive()
+        told = main.get_by_text("1 of these cannot be enabled: an agent has the name.")
+        expect(told).to_be_visible()
+        expect(main.get_by_text(tailor, exact=True)).to_have_count(2)
+        main.get_by_role("button", name="Restore").click()
+        window.page.get_by_role("alertdialog").get_by_role("button", name="Restore").click()
+        expect(main.get_by_text("The backup is restored.").first).to_be_visible()
+        expect(told).to_be_visible()
+        back = stand.ours.request("GET", f"/api/v1/personas/{tailor}").json()
+        assert (back["enabled"], back["prompt"]) == (False, "You are a tailor.\nYou measure twice.")
+    finally:
+        stand.ours.request("DELETE", f"/api/v1/agents/{tailor}")
     assert not window.console
 
 

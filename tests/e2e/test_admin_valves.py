@@ -62,6 +62,9 @@ def test_a_wrong_value_is_refused_beside_its_field_and_nothing_is_lost(
     window.open("/valves/personas")
     form.get_by_role("button", name="Reset Max steps").click()
     expect(form.get_by_label("Max steps", exact=True)).to_have_value("5")
+    expect(form.get_by_role("button", name="Reset Max steps")).to_be_hidden()
+    window.page.keyboard.press("Tab")
+    expect(form.get_by_label("Max steps", exact=True)).to_be_focused()
     form.get_by_role("button", name="Save").click()
     expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
     assert held(stand) == {**before, **changes, "max_steps": 5}
@@ -102,6 +105,38 @@ def test_a_secret_is_kept_replaced_and_cleared_but_never_shown(stand: Stand, age
 
 
 @pytest.mark.usefixtures("kept")
+def test_what_is_typed_during_a_save_stays(stand: Stand, agents_page: OpenAdmin) -> None:
+    before = held(stand)
+    window = agents_page().sign_in()
+    form = window.open("/valves/personas")
+    steps, model = form.get_by_label("Max steps", exact=True), form.get_by_label("LLM model", exact=True)
+    secret = form.get_by_label("LLM API key", exact=True)
+    secret.fill(SECRET)
+    steps.fill("7")
+    expect(form.get_by_text("Not saved", exact=True)).to_be_visible()
+    form.get_by_role("button", name="Save", exact=True).click()
+    model.click()
+    window.page.keyboard.type("stub-agent, typed at once", delay=20)
+    expect(window.page.get_by_text("Saved. It holds")).to_be_visible()
+    expect(secret).to_have_value("")
+    expect(secret).to_have_attribute(
+        "placeholder", f"Kept: ********{SECRET[-4:]}. Type another one to replace it."
+    )
+    expect(model).to_be_focused()
+    expect(model).to_have_value("stub-agent, typed at once")
+    expect(form.get_by_text("Not saved", exact=True)).to_be_visible()
+    assert held(stand) == {**before, "max_steps": 7, "llm_api_key": f"********{SECRET[-4:]}"}
+    form.get_by_role("button", name="Save", exact=True).click()
+    expect(form.get_by_text("Not saved", exact=True)).to_be_hidden()
+    assert held(stand)["llm_model"] == "stub-agent, typed at once"
+    steps.fill("")  # as by default; the field says so once it is left
+    form.get_by_role("button", name="Save", exact=True).click()
+    expect(steps).to_have_value("5")
+    assert window.dialogs == []
+    assert not window.console
+
+
+@pytest.mark.usefixtures("kept")
 def test_the_second_of_two_admins_is_told(stand: Stand, agents_page: OpenAdmin) -> None:
     window = agents_page().sign_in()
     form = window.open("/valves/personas")
@@ -110,6 +145,14 @@ def test_the_second_of_two_admins_is_told(stand: Stand, agents_page: OpenAdmin) 
     form.get_by_role("button", name="Save", exact=True).click()
     expect(form.get_by_text("Somebody else has changed")).to_be_visible()
     expect(form.get_by_label("Max steps", exact=True)).to_have_value("3")
+    expect(form.get_by_label("Comparison").first).to_contain_text("+ multi_turns: 4")
     form.get_by_role("button", name="Show theirs").click()
     expect(form.get_by_label("Multi turns", exact=True)).to_have_value("4")
     assert held(stand)["max_steps"] == 5
+    window.page.get_by_role("button", name="Undo").click()
+    expect(form.get_by_label("Max steps", exact=True)).to_have_value("3")
+    form.get_by_role("button", name="Save", exact=True).click()
+    form.get_by_role("button", name="Save mine over it").click()
+    expect(form.get_by_text("Not saved", exact=True)).to_be_hidden()
+    found = held(stand)
+    assert (found["max_steps"], found["multi_turns"]) == (3, 4), "nobody's change is lost"

@@ -135,12 +135,17 @@ def test_tool_card(stand: Stand, page: Window, provider: ScriptedProvider) -> No
 ADMIN_PAGES = {
     "dashboard": "/",
     "agents": "/agents",
+    "new-agent": "/agents/new",
+    "multi-agent": "/agents/new/multi-agent",
     "agent": "/agents/news-desk",
     "personas": "/personas",
+    "new-persona": "/personas/new",
     "persona": "/personas/coder/edit",
     "import": "/personas/import",
     "backups": "/personas/backups",
     "strategies": "/strategies?model=gpt-4o",
+    "strategy-file": "/strategies/files/openai",
+    "template": "/strategies/templates/hierarchical",
     "runs": "/runs",
     "valves": "/valves",
     "valves-of-one": "/valves/personas",
@@ -164,6 +169,18 @@ def test_agents_page(stand: Stand, fresh: Server, chromium: Browser, dark: bool)
     window.open("/runs").get_by_role("link", name="news-desk").first.click()
     window.alive()
     _save(window.page, f"admin/run-{mode}")
+    window.open("/personas/backups").get_by_role("table").get_by_role("link").first.click()
+    window.alive()
+    _save(window.page, f"admin/backup-{mode}")
+    window.close()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_publish(stand: Stand, chromium: Browser, dark: bool) -> None:
+    """Needs a server that knows Open WebUI."""
+    window = AdminPage(chromium, stand.ours, dark=dark).sign_in()
+    window.open("/setup/publish").get_by_role("checkbox").first.wait_for()
+    _save(window.page, f"admin/publish-{'dark' if dark else 'light'}")
     window.close()
 
 

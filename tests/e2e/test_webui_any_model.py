@@ -4,6 +4,8 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import expect
 
@@ -142,6 +144,46 @@ def test_an_agent_on_a_plain_model(ann: Window, stand: Stand, provider: Scripted
             assert "gave no answer" not in said(provider.turns[-1])
     finally:
         stand.admin.request("DELETE", f"/api/v1/tools/id/{KIT}/delete").raise_for_status()
+
+
+QUESTION = "Can you debug this code and refactor the function?"
+TIP = "> 💡 Tip: `!coder` knows more about this."
+
+
+@pytest.fixture
+def suggestions(stand: Stand) -> Iterator[None]:
+    """The filter suggests personas."""
+    before = stand.ours.get("/hotswap/valves").json()
+    stand.ours.post("/hotswap/valves/update", {**before, "enable_suggestions": True})
+    yield
+    stand.ours.post("/hotswap/valves/update", before)
+
+
+@pytest.mark.usefixtures("suggestions")
+@pytest.mark.parametrize("temporary", [False, True])
+def test_who_knows_more_stands_below_the_answer_of_a_plain_model(
+    ann: Window, provider: ScriptedProvider, temporary: bool
+) -> None:
+    ann.new_chat(PLAIN)
+    ann.ask("!coder say: in code")  # it is known now that she may; a model that answers at once does not wait
+    ann.new_chat(PLAIN, temporary=temporary)
+    ann.ask(QUESTION)
+    line = "Tip: !coder knows more about this."
+    quotation = ann.element(ann.answer).locator("blockquote")
+    expect(quotation).to_contain_text(line)
+    if not temporary:
+        assert ann.stored[-1]["content"].endswith(TIP)
+        ann.reload()
+        expect(ann.element(ann.answer).locator("blockquote")).to_contain_text(line)
+
+    ann.ask(f"Again: {QUESTION}")
+    ann.ask("!writer say: in words")
+    check(provider.turns[-1], "writer", after="")
+    expect(ann.page.locator("blockquote").filter(has_text="Tip:")).to_have_count(1)
+    if not temporary:
+        ann.until(lambda: provider.tasks)
+    for recorded in provider.chats:
+        assert "knows more about this" not in said(recorded), "no model ever sees it"
 
 
 @pytest.mark.parametrize("model", ["personas.coder", PLAIN])

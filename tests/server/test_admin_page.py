@@ -331,6 +331,15 @@ def test_what_people_write_is_only_ever_text(server: Server) -> None:
     assert "<img src=x" not in page.text
 
 
+@ours
+def test_agents_that_are_files_are_named_beside_those_of_the_store(server: Server) -> None:
+    with signed_in(server) as session:
+        page = session.get(f"{server.url}/admin/agents", timeout=30).text
+    assert "Agents from files" in page
+    for agent_id in ("researcher", "data_analyst"):
+        assert f"/admin/valves/{agent_id}" in page
+
+
 def test_the_page_can_be_switched_off(tmp_path: Path) -> None:
     server = make(OURS, tmp_path, None, foreign=(), environment={"AGENT_MODE_ADMIN_PAGE": "off"})
     with running(server):

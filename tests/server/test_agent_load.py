@@ -21,6 +21,8 @@ from tests.server.rest import Rest
 from tests.server.servers import OURS, Server, eventually, make, running
 from tests.server.test_agents import at_work, toolkit
 
+pytestmark = pytest.mark.long
+
 AT_ONCE = 200
 CONNECTIONS = 15
 """To the database at once, at most. SQLite keeps the descriptors of closed ones, for those that come next."""

@@ -137,8 +137,10 @@ def test_an_error_is_readable_and_what_came_before_stays(webui: OpenWebUI) -> No
 
 def test_without_streaming_the_answer_is_whole(webui: OpenWebUI) -> None:
     assert webui.chat().ask("greet", ERRAND, stream=False).good().text == "Hello, Bob."
-    body = webui.chat().ask("fail", ERRAND, stream=False)
-    assert "the price is missing" in body.errors[0]
+    failed = webui.chat().ask("fail", ERRAND, stream=False)
+    assert "the price is missing" in failed.errors[0]
+    assert failed.body["error"]["output"] == "So far so good. "
+    assert "So far so good." not in failed.body["error"]["message"]
 
 
 def test_personas_and_agents_take_over_from_each_other(webui: OpenWebUI) -> None:

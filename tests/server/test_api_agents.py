@@ -93,11 +93,14 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "type of odd letters": ({"agent_type": "Persona!"}, {"agent_type"}),
     "type no text": ({"agent_type": ["persona"]}, {"agent_type"}),
     "definition no object": ({"definition": "x"}, {"definition"}),
-    "definition of another type": ({"definition": {"code": "x"}}, {"definition.code"}),
-    "definition empty": ({"definition": {}}, {"definition"}),
+    "definition of another type": (
+        {"definition": {"code": "x"}},
+        {"definition.code", "definition.instructions"},
+    ),
+    "definition empty": ({"definition": {}}, {"definition.instructions"}),
     "definition deep": (
         {"definition": json.loads('{"a":' * 40 + "1" + "}" * 40)},
-        {"definition", "definition.a"},
+        {"definition", "definition.a", "definition.instructions"},
     ),
     "valve unknown": ({"valves": {"colour": "red"}}, {"valves.colour"}),
     "valves of wrong kinds": (
@@ -109,6 +112,8 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "valves no object": ({"valves": [1]}, {"valves"}),
     "access unknown": ({"access": "nobody"}, {"access"}),
     "enabled no switch": ({"enabled": "perhaps"}, {"enabled"}),
+    "enabled in words": ({"enabled": "yes"}, {"enabled"}),
+    "enabled in numbers": ({"enabled": 1}, {"enabled"}),
     "tags no list": ({"tags": "a"}, {"tags"}),
     "tag empty": ({"tags": [""]}, {"tags.0"}),
     "field unknown": ({"colour": "red"}, {"colour"}),
@@ -120,7 +125,15 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
             "valves": {"max_steps": -1},
             "tags": [1],
         },
-        {"id", "name", "definition.model", "definition.foo", "valves.max_steps", "tags.0"},
+        {
+            "id",
+            "name",
+            "definition.model",
+            "definition.foo",
+            "definition.instructions",
+            "valves.max_steps",
+            "tags.0",
+        },
     ),
     "hand-offs that lead nowhere": (
         {
@@ -133,7 +146,41 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
                 ],
             },
         },
-        {"definition.agents.1.name", "definition.agents.1.description", "definition.agents.1.style"},
+        {
+            "definition.agents.0.can_hand_over_to",
+            "definition.agents.1.name",
+            "definition.agents.1.description",
+            "definition.agents.1.style",
+        },
+    ),
+    "hand-offs and a root that lead nowhere": (
+        {
+            "agent_type": "llamaindex_workflow",
+            "definition": {
+                "style": "multi_agent",
+                "root": "nobody",
+                "agents": [
+                    {"name": "a", "description": "A", "instructions": "A", "can_hand_over_to": ["b", "c"]},
+                    {"name": "a", "description": "B", "instructions": "B"},
+                ],
+            },
+            "enabled": "yes",
+        },
+        {"definition.agents.0.can_hand_over_to", "definition.agents.1.name", "definition.root", "enabled"},
+    ),
+    "what another style has": (
+        {
+            "agent_type": "llamaindex_workflow",
+            "definition": {"style": "react", "root": "a", "agents": [{"name": "a"}], "output": "loud"},
+        },
+        {
+            "definition.agents",
+            "definition.agents.0.description",
+            "definition.agents.0.instructions",
+            "definition.instructions",
+            "definition.output",
+            "definition.root",
+        },
     ),
 }
 
@@ -185,10 +232,11 @@ def test_what_is_not_here_now_is_a_warning(api: Rest) -> None:
     assert fields(api.post("agents/validate", agent("personas-2", id="bystander"))) == {"id"}
     assert api.post("agents/weather/validate")["valid"]
     assert fields(api.post("agents/weather/validate", {"id": "other", "name": "N"})) == {"id"}
-    assert fields(api.post("agents/weather/validate", {"definition": {}, "valves": {"x": 1}})) == {
-        "definition",
-        "valves.x",
-    }
+    wrong = {"definition": {}, "valves": {"x": 1}}
+    told = {"definition.instructions", "valves.x"}
+    assert fields(api.post("agents/weather/validate", wrong)) == told
+    assert fields(api.post("agents/weather/validate", {"id": "other", **wrong})) == {"id", *told}
+    assert fields(api.post("agents/validate", agent("weather", **wrong))) == {"id", *told}
 
 
 def test_ids_that_are_taken(api: Rest) -> None:

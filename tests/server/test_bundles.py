@@ -18,6 +18,8 @@ from tests.server.anymodel import AnyModel, user
 from tests.server.openwebui import OpenWebUI
 from tests.server.servers import OLD, OURS, PIPE, Kind, Server, make, needs_stock_python, params, running
 
+pytestmark = pytest.mark.long
+
 CODER = "personas.coder"
 WITNESS = '''"""
 title: Tells which package there is.
@@ -180,7 +182,9 @@ def test_example_agents_on_the_stock_pins(server: Server, bundles: dict[str, Pat
     assert "./start.sh" in answer.errors[0]
 
     answer = webui.chat().ask("```\ncity,people\nA,1\nB,3\n```", "data_analyst")
+    assert answer.errors == []
     assert "| people | 2 | 4 | 2 |" in answer.text
+    assert "No chart: A chart needs the package Pillow" in answer.text
     works(server)
 
 

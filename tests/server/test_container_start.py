@@ -20,6 +20,8 @@ from tests.patience import START_PATIENCE
 from tests.server.servers import free_port
 from tests.unit.test_container import arguments, copied, environment
 
+pytestmark = pytest.mark.long
+
 USER = int(arguments("USER")[-1].split(":")[0])
 
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent_mode.chat.turn import CONTEXT_KEY, unpack
+from agent_mode.chat.signed import CONTEXT_KEY, unpack
 from agent_mode.store.db import Database
 from agent_mode.store.personas import PersonaForm, PersonaStore
 from tests.provider import Provider
@@ -416,8 +416,8 @@ def test_other_filters_are_told_what_there_is(server: Server, admin: AnyModel) -
     assert set(usual.values()) <= {True, False}
     on = {"per_model", "sequences", "multi", "browser", "versioning", "backups"}
     assert {name for name, there in usual.items() if there} - {"auto"} == on
-    server.set_valves(enable_stream_switching=True, enable_suggestions=True)
-    set_valves(server, persistent_persona=True, enable_automatic_backups=False)
+    server.set_valves(enable_stream_switching=True)
+    set_valves(server, enable_suggestions=True, persistent_persona=True, enable_automatic_backups=False)
 
     changed = {name for name, there in features().items() if there is not usual[name]}
 
@@ -1040,8 +1040,10 @@ def test_who_speaks_is_shown_above_the_answers_of_other_models(access: Access) -
         "!coder A loop": "💻 Coder takes over",
         "And now?": "💻 Coder",
         "!teacher Explain": "🍎 Teacher takes over from 💻 Coder",
+        "!coder A !codr and a !techer": "💻 Coder takes over from 🍎 Teacher · "
+        "!techer was sent as text: did you mean !teacher?",
         "!agent list": None,
-        "!reset Thanks": "gpt-4o takes over from 🍎 Teacher",
+        "!reset Thanks": "gpt-4o takes over from 💻 Coder",
         "Bye": None,
     }
     chat = access.client.chat()
@@ -1234,8 +1236,6 @@ def test_a_sequence_about_a_file(admin: AnyModel, provider: Provider) -> None:
     ("text", "words"),
     [
         ("! coder x", "did you mean `!coder`?"),
-        ("!coder Write !wrter a poem", "did you mean `!writer`?"),
-        ("!coder Write !wrter a poem !teacher explain", "did you mean `!writer`?"),
         ("!persona1 codr x", "did you mean `!persona1 coder`?"),
         ("!persona12 coder x", "a number from 1 to 9"),
         ("!agent lst", "did you mean `!agent list`?"),
@@ -1253,6 +1253,18 @@ def test_a_slip_is_answered_and_not_sent(admin: AnyModel, provider: Provider, te
     assert "did you mean" not in text_of(answer.sent["messages"])
 
 
+def test_a_word_further_down_stays_text(admin: AnyModel, provider: Provider) -> None:
+    sent = admin.chat().ask("!coder why does !code fail", "gpt-4o").sent["messages"]
+    assert CATALOGUE["coder"]["prompt"][:60] in text_of(sent)
+    assert sent[-1]["content"].endswith("why does !code fail")
+
+    answer = admin.chat().ask("!coder Write !wrter a poem !teacher explain", "gpt-4o").good()
+    assert len(provider.chats) == 2
+    assert "Write !wrter a poem" in provider.chats[0].body["messages"][-1]["content"]
+    assert len(answer.statuses) == 3
+    assert answer.statuses[-1] == "!wrter was sent as text: did you mean !writer?"
+
+
 @pytest.mark.parametrize("text", ["!coder! Write", "！coder Write", "\ufeff!coder: Write", "!coder，Write"])
 def test_the_very_start_is_forgiving(admin: AnyModel, text: str) -> None:
     answer = admin.chat().ask(text, "gpt-4o")
@@ -1260,12 +1272,100 @@ def test_the_very_start_is_forgiving(admin: AnyModel, text: str) -> None:
     assert answer.sent["messages"][-1]["content"].endswith("Write")
 
 
-def test_words_beside_a_command_of_ours_are_told_to_be_unsent(admin: AnyModel, provider: Provider) -> None:
+def test_words_beside_a_command_of_ours_are_given_back(admin: AnyModel, provider: Provider) -> None:
     chat = admin.chat()
-    for text in ("!agent list\nhow do I reverse a list?", "how do I x?\n!agent settings"):
-        assert "were not sent to the model" in chat.ask(text, "gpt-4o").good().text
+    question = "how do I reverse a list?"
+    for text in (
+        f"!agent list\n{question}",
+        f"{question}\n!agent settings",
+        f"{question}\n!agent rollback x",
+    ):
+        answer = chat.ask(text, "gpt-4o").good().text
+        assert "were not sent to the model" in answer
+        assert answer.endswith(f"```text\n{question}\n```")
     assert provider.chats == []
     assert [m["content"] for m in chat.ask("So?").sent["messages"]] == ["So?"]
+
+
+# Suggestions
+
+
+QUESTION = "Why does my SQL query return duplicate rows of the database?"
+TIP = "\n\n> 💡 Tip: `!sql_expert` knows more about this."
+
+
+class Finished(AnyModel):
+    """Keeps what an outlet makes of an answer, as Open WebUI does."""
+
+    reason: str | None = "stop"
+
+    def outlet(self, body: Json) -> None:
+        body["messages"][-1] |= {"finish_reason": self.reason} if self.reason else {}
+        reply = self.server.post("/hotswap/filter/outlet", {"user": self.user, "body": body})
+        assert reply.status_code == 200
+        self.kept = reply.json()
+        self.changed = self.kept != body
+
+
+@pytest.fixture
+def suggesting(server: Server) -> Finished:
+    set_valves(server, enable_suggestions=True)
+    return Finished(server, user("admin"))
+
+
+def keep(client: Finished, chat: Chat) -> str:
+    """Stores what the outlet answered; what stands there now."""
+    assert chat.shown is not None
+    last = client.kept["messages"][-1]
+    chat.shown.output = last["output"]
+    assert last["content"] == "".join(m["content"] for m in chat.shown.messages), "both say the same"
+    return last["content"]
+
+
+def test_the_tip_stands_below_the_answer_of_another_model(suggesting: Finished) -> None:
+    chat = suggesting.chat()
+    chat.ask(QUESTION, "gpt-4o")
+    assert suggesting.untouched, "the model is asked as ever"
+    # It is found beside the request; the outlet never waits for it.
+    assert eventually(lambda: suggesting.changed or not chat.regenerate())
+    assert keep(suggesting, chat) == f"{ANSWER}{TIP}"
+
+    again = chat.ask(f"Again: {QUESTION}")
+    assert [m["content"] for m in again.sent["messages"]][:2] == [QUESTION, ANSWER]
+    assert not suggesting.changed, "it was said"
+    sent = chat.ask("!writer And now?").sent
+    assert "knows more" not in text_of(sent["messages"])
+    prompt = f"### Task:\nGenerate a title\nUSER: {QUESTION}\nASSISTANT: {ANSWER}{TIP}\n</chat_history>"
+    task = suggesting.task("title_generation", prompt, chat, "gpt-4o").sent
+    assert task["messages"][0]["content"] == prompt.replace(TIP, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "reason"),
+    [
+        (f"!coder {QUESTION}", {}, "stop"),
+        ("Hello", {}, "stop"),
+        (QUESTION, {"stream": False}, "stop"),
+        (QUESTION, {}, "length"),
+        (QUESTION, {}, None),
+    ],
+)
+def test_where_there_is_no_tip(
+    suggesting: Finished, text: str, options: dict[str, Any], reason: str | None
+) -> None:
+    suggesting.reason = reason
+    chat = suggesting.chat()
+    for _ in range(3):
+        chat.ask(text, "gpt-4o", **options)
+        assert not suggesting.changed
+
+
+def test_side_by_side_and_for_programs_there_is_no_tip(suggesting: Finished) -> None:
+    suggesting.chat().ask_all(QUESTION, ["gpt-4o", "mystery-7b"])
+    assert not suggesting.changed
+    program = Finished(suggesting.server, suggesting.user, session=False)
+    program.chat().ask(QUESTION, "gpt-4o")
+    assert not program.changed
 
 
 @pytest.mark.parametrize("role", ["admin", "user"])

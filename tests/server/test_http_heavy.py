@@ -12,6 +12,8 @@ import pytest
 from tests.provider import Provider
 from tests.server.servers import OURS, Server, params
 
+pytestmark = pytest.mark.long
+
 SIZE = int(os.environ.get("AGENT_MODE_TEST_HEAVY_MB", "1")) * 1_000_000
 STUCK_SECONDS = 10.0
 """The server's work on one body here is a few tenths of a second; where it was more than linear in the body's

@@ -23,6 +23,8 @@ from tests.server.rest import Rest, agent, refusal
 from tests.server.servers import OURS, ROOT, STOCK, Server, make, running
 from tests.server.test_admin_page import signed_in
 
+pytestmark = pytest.mark.long
+
 CODER = "personas.coder"
 DEFAULT_KEY = "0p3n-w3bu!"
 PASSWORD = "pass-word-4711"

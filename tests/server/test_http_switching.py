@@ -71,6 +71,19 @@ def test_a_picked_model_takes_over(server: Server, webui: OpenWebUI, provider: P
     assert again.statuses == []
 
 
+def test_a_word_further_down_stays_text(webui: OpenWebUI, provider: Provider) -> None:
+    chat = webui.chat()
+    answer = chat.ask("!coder why does !code fail", CODER).good()
+    assert provider.last().body["messages"][-1]["content"].endswith("why does !code fail")
+    assert answer.statuses == []
+
+    answer = chat.ask("!writer why does !code fail").good()
+    assert answer.statuses == [
+        "📝 Writer takes over from 💻 Coder · !code was sent as text: did you mean !coder?"
+    ]
+    assert "!code fail" in provider.last().body["messages"][-1]["content"]
+
+
 def test_a_command_takes_over_and_stays(server: Server, webui: OpenWebUI, provider: Provider) -> None:
     server.set_valves(llm_model="gpt-4o")
     chat = webui.chat()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
 from sqlalchemy import text
 
 from agent_mode.observe import logs
@@ -30,6 +31,8 @@ from agent_mode.store.backup_files import LEFTOVER_SECONDS
 from agent_mode.store.backups import Backups
 from agent_mode.store.db import Database
 from agent_mode.store.personas import Keep, Persona, PersonaForm, PersonaStore
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 200 if os.environ.get("AGENT_MODE_TEST_FULL") else 25

@@ -125,6 +125,7 @@ def test_many_at_once(webui: OpenWebUI) -> None:
     assert all(text.startswith("It is round [1].") for text in told[1::2])
 
 
+@pytest.mark.long
 def test_a_restart_between_call_and_result(tmp_path: Path, provider: Provider) -> None:
     made = server_of(OURS, tmp_path / "home", provider)
     provider.clear()
@@ -141,6 +142,7 @@ def test_a_restart_between_call_and_result(tmp_path: Path, provider: Provider) -
     assert len(provider.chats) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", params(OLD, PIPE))
 def test_a_server_without_llamaindex_says_so(tmp_path: Path, provider: Provider, kind: Kind) -> None:
     made = server_of(kind, tmp_path / "home", provider)

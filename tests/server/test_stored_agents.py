@@ -257,6 +257,7 @@ def test_a_type_that_a_pipeline_brings_along(api: Rest) -> None:
     assert api.patch("agents/sailors", {"enabled": False})["enabled"] is False
 
 
+@pytest.mark.long
 def test_the_other_replica_follows(tmp_path: Path, provider: Provider) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     first, second = (
@@ -272,6 +273,7 @@ def test_the_other_replica_follows(tmp_path: Path, provider: Provider) -> None:
         assert eventually(lambda: "shared" not in OpenWebUI(second).models())
 
 
+@pytest.mark.long
 def test_our_files_that_were_deleted_stay_deleted(tmp_path: Path, provider: Provider) -> None:
     server = make(OURS, tmp_path / "x", provider.base_url, foreign=())
     ours = {path.stem for path in (ROOT / "pipelines").glob("*.py")}

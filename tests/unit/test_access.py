@@ -15,8 +15,8 @@ from aiohttp import web
 from agent_mode.agents.delegation import may_reach
 from agent_mode.agents.spec import Caller
 from agent_mode.chat.access import caller_of, forbidden
+from agent_mode.chat.context import User
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import User
 from agent_mode.tools import access as module
 from agent_mode.tools.access import Access
 from tests.patience import PATIENCE

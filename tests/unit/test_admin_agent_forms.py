@@ -8,10 +8,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agent_mode.admin.agent_templates import draft_of, templates
-from agent_mode.admin.drafts import draft, odd_patterns, without_secrets
+from agent_mode.admin.drafts import draft, odd_patterns, text_without_secrets, without_secrets
 from agent_mode.admin.pages.agent_fields import id_of
 from agent_mode.admin.pages.agent_graph import hand_overs, levels
-from agent_mode.admin.pages.components.schema_fields import empty_row, fields_of, placed
+from agent_mode.admin.pages.components.schema_fields import (
+    empty_row,
+    fields_of,
+    has_secret,
+    moved_up,
+    placed,
+    read_json,
+)
 from agent_mode.agents import types
 from agent_mode.agents.definitions import LlamaIndexDefinition
 from agent_mode.errors import Problem
@@ -202,6 +209,66 @@ def test_a_draft_is_kept_elsewhere_without_its_new_secrets() -> None:
     assert without_secrets({"agent_type": "nobody's", "valves": {"a": "b"}}, {})["valves"] == {}
     assert without_secrets({"valves": 1}, {}) == {"valves": 1}
     assert values["valves"]["llm_api_key"] == "sk-typed-just-now"  # the draft itself stays
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (
+            '{"valves": {"llm_api_key": "sk-1", "llm_model": "m"',
+            '{"valves": {"llm_api_key": "", "llm_model": "m"',
+        ),
+        ('{"llm_api_key" :"sk-not-closed\n "name": "x', '{"llm_api_key" :""\n "name": "x'),
+        ('{"llm_api_key": "sk-a\\"b", "x', '{"llm_api_key": "", "x'),
+        ("{'llm_api_key': 'sk-1', 'x", "{'llm_api_key': \"\", 'x"),
+        ('{llm_api_key: "sk-1"', '{llm_api_key: ""'),
+        ('{"llm_api_key": sk-1+/=}', '{"llm_api_key": ""}'),
+        ('{"llm_api_key": "********wxyz", "x', '{"llm_api_key": "********wxyz", "x'),
+        ('{"llm_api_key": null, "x', '{"llm_api_key": null, "x'),
+        ('{"llm_api_key": ', '{"llm_api_key": '),
+        ('{"my_llm_api_key": "mine", "x', '{"my_llm_api_key": "mine", "x'),
+        (r'{"code": "d = {\"llm_api_key\": key}\ndef f(llm_api_key: str): ...', None),
+        ('{"instructions": "Never tell the llm_api_key, or', None),
+    ],
+)
+def test_json_that_cannot_be_read_is_kept_as_it_is_but_for_secrets(typed: str, kept: str | None) -> None:
+    assert text_without_secrets(typed, {}) == (typed if kept is None else kept)
+
+
+def test_a_masked_secret_comes_back_into_half_typed_json() -> None:
+    known = {"valves": {"llm_api_key": "********abcd", "odd_token": "********"}}
+    typed = '{"valves": {"llm_api_key": "sk-1", "odd_token": "t'
+    assert (
+        text_without_secrets(typed, known)
+        == '{"valves": {"llm_api_key": "********abcd", "odd_token": "********"'
+    )
+
+
+def test_json_in_a_field_is_read_or_says_why_not() -> None:
+    assert read_json(' {"a": 1}\n') == ({"a": 1}, "")
+    assert read_json("  ") == (None, "")
+    value, wrong = read_json('{"a": ')
+    assert value is None
+    assert wrong.startswith("This is not JSON: ")
+    assert read_json("[" * 100_000)[1]
+
+
+def test_what_is_half_typed_moves_up_with_its_row() -> None:
+    half = {"rows.0.x": "a", "rows.1.x": "b", "rows.2.x.y": "c", "rowsome": "d", "rows.more": "e"}
+    moved = {"rows.0.x": "a", "rows.1.x.y": "c", "rowsome": "d", "rows.more": "e"}
+    assert moved_up(half, "rows", 1) == moved
+
+
+def test_a_secret_is_found_however_deep_it_lies() -> None:
+    hidden = {"type": "object", "properties": {"token": {"type": "string", "format": "password"}}}
+    plain = {"type": "object", "properties": {"name": {"type": "string"}}}
+    schema = {
+        "properties": {
+            "a": {"type": "object", "properties": {"b": {"type": "array", "items": hidden}}},
+            "c": {"type": "array", "items": plain},
+        }
+    }
+    assert [has_secret(field) for field in fields_of(schema)] == [True, False]
 
 
 def test_names_and_patterns_of_tools_that_fit_nothing() -> None:

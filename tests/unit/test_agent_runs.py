@@ -348,6 +348,39 @@ async def test_an_agent_calls_another_which_uses_the_users_tools(runtime: Runtim
     ]
 
 
+async def test_each_record_counts_what_that_agent_did(runtime: Runtime) -> None:
+    """The first one's counts all; two records of one agent do not share their calls."""
+    child = agent("child", access="everyone")
+    runtime.directory.add("child", lambda: child)
+    parts = [
+        "call_agent " + json.dumps({"agent": "child", "task": inner})
+        for inner in ('call: roll_dice {"sides": 8} then call: clock {}', "say: nothing to do")
+    ]
+    told = await play(runtime, agent("parent", allowed_agents="child"), task(f"call: {' & '.join(parts)}"))
+    assert [name for name, _ in told.calls] == ["roll_dice", "clock"]
+    await runtime.run_store.flush()
+    records, _ = await runtime.run_store.page(0, 10)
+    found = {(r.agent, r.steps, *sorted(call["name"] for call in r.tool_calls)) for r in records}
+    assert found == {
+        ("child", 1),
+        ("child", 3, "clock", "roll_dice"),
+        ("parent", 6, "call_agent", "call_agent", "clock", "roll_dice"),
+    }
+
+
+async def test_a_called_agents_record_has_its_own_tokens(runtime: Runtime) -> None:
+    child = agent("child", access="everyone")
+    runtime.directory.add("child", lambda: child)
+    asked = task('call: call_agent {"agent": "child", "task": "say: hi"}')
+    await play(runtime, agent("parent", allowed_agents="child"), asked)
+    await runtime.run_store.flush()
+    records, _ = await runtime.run_store.page(0, 10)
+    spent = {record.agent: (record.steps, record.usage["tokens"]) for record in records}
+    assert spent["child"][0] == 1
+    assert 0 < spent["child"][1] < spent["parent"][1]
+    assert spent["parent"][0] == 3
+
+
 async def test_an_agent_is_called_beside_a_tool_of_the_chat(runtime: Runtime) -> None:
     async def slow(turn: Any, tools: Any, llm: Any, call_agent: Any, status: Any) -> AsyncIterator[Any]:
         await asyncio.sleep(0.05)  # longer than a run waits before it hands the other call over

@@ -22,11 +22,12 @@ import structlog
 from agent_mode.agents.engine import Chunks, Completion, Failure, Status, Text
 from agent_mode.chat import hotswap, reading, scene
 from agent_mode.chat.catalogues import Catalogues
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.conversation import respond
 from agent_mode.chat.hotswap import Call, rewrite
 from agent_mode.chat.runtime import Runtime, seed
 from agent_mode.chat.sequence import words_of
-from agent_mode.chat.turn import Turn, TurnContext, User
+from agent_mode.chat.turn import Turn
 from agent_mode.llm.sse import Facts
 from agent_mode.observe import logs
 from agent_mode.server import pipeline
@@ -82,6 +83,7 @@ class Lab:
         body = {
             "model": "gpt-4o",
             "messages": transcript(*earlier, text),
+            "stream": True,
             "metadata": {
                 "chat_id": str(uuid.uuid4()),
                 "message_id": str(uuid.uuid4()),
@@ -359,6 +361,20 @@ async def _failure_within(lab: Lab, valves: PersonaValves, seconds: float) -> st
 
 
 # Of the filter
+
+
+@effect(
+    HotswapValves,
+    "enable_suggestions",
+    at=True,
+    before=None,
+    after="\n\n> 💡 Tip: `!sql_expert` knows more about this.",
+)
+async def _foreign_suggestion(lab: Lab, valves: HotswapValves) -> Any:
+    sent = await lab.filter(valves, "Why does my SQL query return duplicate rows of the database?")
+    for _ in range(10):  # it is found beside the request
+        await asyncio.sleep(0)
+    return lab.runtime.offers.take("ann", sent["metadata"]["message_id"])
 
 
 @effect(HotswapValves, "models", at="teacher", before=["writer"], after=[])

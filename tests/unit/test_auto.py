@@ -13,9 +13,10 @@ import pytest
 
 from agent_mode.agents import selector
 from agent_mode.agents.engine import Failure, Status
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.conversation import AUTO_KEY, respond
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import Turn, TurnContext, User
+from agent_mode.chat.turn import Turn
 from agent_mode.llm.sse import Facts
 from agent_mode.observe.hooks import Event, PersonaSwitched, hooks
 from agent_mode.store.sessions import Session

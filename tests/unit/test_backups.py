@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from agent_mode.errors import StoreError
 from agent_mode.store import backup_files
+from agent_mode.store.agents import AgentForm, AgentStore
 from agent_mode.store.backups import Backup, BackupPolicy, Backups, RestorePlan
 from agent_mode.store.db import Database
 from agent_mode.store.forms import json_hash
@@ -228,6 +229,46 @@ async def test_a_restore_brings_everything_back(backups: Backups, store: Persona
     safety = next(b for b in await backups.list() if b.reason == f"before restoring {backup.name}")
     await backups.restore(safety.name)
     assert await state(store) == present
+
+
+async def test_whose_name_an_agent_has_taken_comes_back_disabled(
+    backups: Backups, store: PersonaStore, database: Database
+) -> None:
+    agents = AgentStore(database)
+    for key in ("helper", "sleeper", "known", "weather"):
+        await store.save(form(key))
+    await store.save(form("off", enabled=False))
+    backup, before = await made(backups), await state(store)
+    await store.delete("helper")
+    await store.save(form("sleeper", prompt="New.", enabled=False))
+    await store.delete("weather")
+    for agent_id in ("helper", "sleeper", "off"):
+        await agents.create(AgentForm.parse({"id": agent_id, "name": "A", "agent_type": "persona"}), "Ada")
+    store.is_agent = {"weather"}.__contains__  # one of a file
+    expected = RestorePlan(
+        created=("helper", "weather"),
+        updated=("sleeper",),
+        unchanged=("known", "off"),
+        disabled=("helper", "sleeper", "weather"),
+    )
+
+    assert await backups.preview(backup.name) == expected
+    assert await backups.restore(backup.name) == expected
+
+    # All but that is as it was, and stays so.
+    here = [entry | {"enabled": entry["key"] != "off"} for entry in await state(store)]
+    assert here == [entry | {"enabled": entry["key"] != "off"} for entry in before]
+    enabled = {p.key for p in await store.all() if p.enabled}
+    assert enabled == {"known"}
+    again = await backups.restore(backup.name)
+    assert (again.changes, again.disabled) == (False, expected.disabled)
+
+    # Once the agents are out of the way, the same backup brings all of it back.
+    for agent_id in ("helper", "sleeper"):
+        await agents.set_enabled(agent_id, False, "Ada")
+    store.is_agent = lambda _: False
+    assert (await backups.restore(backup.name)).disabled == ()
+    assert await state(store) == before
 
 
 async def test_a_restored_persona_follows_the_catalogue_as_before(

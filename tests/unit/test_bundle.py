@@ -20,6 +20,8 @@ from agent_mode.__main__ import main
 from agent_mode.server import bundle, bundle_head, stand_ins
 from tests.bundles import ROOT, build, checkout, in_process, install, site
 
+pytestmark = pytest.mark.long
+
 NAMES = {"data_analyst", "hotswap", "personas", "researcher"}
 LOADED = "import agent_mode; print(json.dumps([agent_mode.__version__, agent_mode.__file__]))"
 
@@ -127,6 +129,12 @@ def test_what_is_no_pipeline_is_refused(
     assert main(["bundle", str(path), "--output", str(tmp_path / "dist")]) == 2
     assert "Cannot bundle: " in capsys.readouterr().err
     assert not (tmp_path / "dist").exists()
+
+
+def test_the_docs_tell_how_large_a_bundle_is(bundles: dict[str, Path]) -> None:
+    told = re.search(r"about ([\d.]+) MB each", (ROOT / "docs" / "stock-server.md").read_text())
+    assert told
+    assert {round(path.stat().st_size / 1_000_000, 1) for path in bundles.values()} == {float(told[1])}
 
 
 def test_what_is_needed_is_what_the_tests_on_old_pins_install() -> None:

@@ -11,18 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_mode.chat.commands import (
-    COMMAND_LIMIT,
-    SCAN_LIMIT,
-    Command,
-    Grammar,
-    comes_with_attachment,
-    has_attachment,
-    last_text,
-    message_text,
-    parse,
-    with_text,
-)
+from agent_mode.chat.commands import COMMAND_LIMIT, SCAN_LIMIT, Grammar, parse
+from agent_mode.chat.messages import comes_with_attachment, has_attachment, last_text, message_text, with_text
+from agent_mode.chat.parsed import Command
 from agent_mode.chat.slips import did_you_mean, suggest
 from agent_mode.chat.switching import bindings, detect_agent_switch
 from agent_mode.chat.transcript import MESSAGE_COSTS, TRANSCRIPT_LIMIT, strip_commands
@@ -362,7 +353,8 @@ def test_escapes(text: str, rest: str, commands: int) -> None:
         ("!coder !codr x", [("codr", "x", "later")]),
         ("!coder a\n!codr x\ny", [("codr", "x", "later")]),
         ("!coder a `!codr` \\!wrter x", []),
-        ("!persona1 coder !persona2 foo x", [("persona2", "foo x", "later")]),
+        ("!persona1 coder !persona2 foo x", [("persona2", "foo x", "assigning")]),
+        ("!persona1 coder what does !persona2 do?", [("persona2", "do?", "later")]),
         ("hello\n!codr !wrter", []),
     ],
 )

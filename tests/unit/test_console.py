@@ -10,6 +10,7 @@ import pytest
 
 from agent_mode.chat import console
 from agent_mode.chat.commands import Grammar, parse
+from agent_mode.chat.parsed import Command
 from agent_mode.chat.roster import Roster
 from agent_mode.store.personas import Persona
 
@@ -106,12 +107,25 @@ def test_nothing_is_said_of_words_where_there_are_none(text: str) -> None:
     assert "fewer models" not in answer
 
 
+@pytest.mark.parametrize(
+    ("unsent", "fence"), [("and this?", "```"), ("````\nx = `1`\n````", "`````"), ("~~~\n``", "```")]
+)
+def test_words_that_were_not_sent_can_be_copied(unsent: str, fence: str) -> None:
+    words = console.with_unsent("Done.", Command("settings", unsent=unsent))
+    assert words.startswith("Done.\n\nThe other words of your message were not sent to the model")
+    assert words.endswith(f":\n\n{fence}text\n{unsent}\n{fence}")
+    long = console.with_unsent("Done.", Command("settings", unsent="x" * (console.GIVEN_BACK + 1)))
+    assert long.endswith("send them again without the command.")
+
+
 def test_the_browser_does_not_hide_that_words_were_not_sent() -> None:
+    said = parse("!agent list\nand this?", GRAMMAR).console
     table = say("!agent list\nand this?")
     assert table is not None
-    shown = console.folded(table, 2)
-    assert shown.endswith(console.UNSENT)
-    assert shown.count(console.UNSENT) == 1
+    assert said is not None
+    shown = console.folded(table, said, 2)
+    assert shown.endswith("</details>" + console.with_unsent("", said))
+    assert shown.count("and this?") == 1
 
 
 def test_brackets_are_no_formula() -> None:

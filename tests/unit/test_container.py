@@ -194,7 +194,10 @@ def test_the_services_find_one_another() -> None:
     assert SERVICES["agent-mode"]["environment"]["OPENWEBUI_URL"] == "http://open-webui:8080"
     assert SERVICES["open-webui"]["ports"] == ["127.0.0.1:3000:8080"]
     assert SERVICES["open-webui"]["image"].endswith(":0.12.4")
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["open-webui"]
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"open-webui", "agent-mode"}
+    assert published["agent-mode"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"http://localhost:{port}/admin" in text_of("docker.md")
     assert SERVICES["agent-mode"]["build"] == "."
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from agent_mode.chat import desk
 from agent_mode.chat.commands import Grammar, parse
+from agent_mode.chat.context import User
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import User
 from agent_mode.errors import StoreError
 from agent_mode.store.agent_forms import AgentForm
 from agent_mode.store.personas import Keep, Persona, PersonaForm

@@ -106,6 +106,12 @@ def test_the_log_s_detail_stays_in_the_log(encoder: StreamEncoder) -> None:
     assert error_body(BrokenChunk(b"secret detail", reported("x")))["error"]["type"] == "BrokenChunk"
 
 
+def test_what_was_said_before_a_failure_stands_in_its_error() -> None:
+    error = ProviderError("Broken.")
+    assert error_body(error, "So far")["error"] == {**error_body(error)["error"], "output": "So far"}
+    assert "output" not in error_body(error)["error"]
+
+
 def test_a_completion_is_one_line(plain: StreamEncoder) -> None:
     data = completion("m", "hi")
     assert decoded(plain.encode(Completion(data))) == [data]

@@ -84,7 +84,8 @@ def test_a_line_of_another_is_passed_over() -> None:
 
 
 def test_signatures_of_other_things_are_no_calls() -> None:
-    from agent_mode.chat.turn import TurnContext, pack
+    from agent_mode.chat.context import TurnContext
+    from agent_mode.chat.signed import pack
 
     signed = pack(TurnContext(chat_id="c"), SECRET)["signature"]
     body = sign_call(SECRET, "roll", {}, "n").split(".")[0]

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from agent_mode.agents.engine import Chunks, Completion, Event, Reasoning, Status, Text
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.overhear import overheard
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import Turn, TurnContext, User
+from agent_mode.chat.turn import Turn
 from agent_mode.store.replies import Reply
 from tests.runtimes import settings
 

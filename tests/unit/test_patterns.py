@@ -173,6 +173,7 @@ def test_no_pattern_is_quadratic() -> None:
     assert set(TRUSTED) <= set(names), "a pattern that is gone needs no excuse"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -398,6 +398,7 @@ uvloop.run(main())
     assert (process.returncode, out) == (0, b"fine\n")
 
 
+@pytest.mark.long
 async def test_a_thousand_runs_leave_nothing(sandbox: Sandbox, folder: Path) -> None:
     """Half of them are stopped in mid-air, some end badly."""
     codes = [

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from agent_mode.admin import findings, setup
 from agent_mode.admin.setup import Facts
@@ -19,9 +20,12 @@ from agent_mode.errors import ConfigurationError
 from agent_mode.llm.connection import Connection
 from agent_mode.server import doctor
 from agent_mode.settings import Settings
+from agent_mode.store import migrate
 from agent_mode.store.db import Database
 from agent_mode.tools import probe
 from tests.patience import PATIENCE
+
+pytest_plugins = ["tests.databases"]
 
 KEY = "sk-admins-key-of-open-webui"
 OWN = "am-connection-key-of-this-server"
@@ -337,6 +341,43 @@ async def test_a_database_that_can_be_used_is_left_as_it_is(tmp_path: Any) -> No
     given = Settings(data_dir=tmp_path, database_url=None)  # pyright: ignore[reportCallIssue]
     found = await asyncio.to_thread(doctor.check_database, given)
     assert (found.state, sorted(path.name for path in tmp_path.iterdir())) == ("done", before)
+
+
+async def test_an_older_database_is_told_and_left_as_it_is(database_url: str, tmp_path: Any) -> None:
+    def older(connection: sqlalchemy.Connection) -> None:
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(migrate.MIGRATIONS))
+        command.downgrade(config, "0007")
+
+    def bytes_of_files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "new").glob("*")}
+
+    database = await Database.open(database_url)
+    async with database.begin() as connection:
+        await connection.run_sync(older)
+    await database.close()
+    before = bytes_of_files()
+    given = Settings(data_dir=tmp_path, database_url=database_url)  # pyright: ignore[reportCallIssue]
+    for _ in range(2):
+        found = await asyncio.to_thread(doctor.check_database, given)
+        assert (found.state, f"from version 0007 to {migrate.HEAD}" in found.text) == ("open", True)
+        assert "docs/backup.md" in found.cure
+    assert bytes_of_files() == before
+    await (await Database.open(database_url)).close()
+    assert (await asyncio.to_thread(doctor.check_database, given)).state == "done"
+
+
+async def test_so_is_an_empty_one(tmp_path: Any) -> None:
+    file = tmp_path / "agent_mode.db"
+    file.touch()
+    given = Settings(data_dir=tmp_path, database_url=None)  # pyright: ignore[reportCallIssue]
+    found = await asyncio.to_thread(doctor.check_database, given)
+    assert (found.state, found.text) == ("open", "It opens, and is empty.")
+    assert [path.name for path in tmp_path.iterdir()] == ["agent_mode.db"]
+    assert file.read_bytes() == b""
 
 
 def test_the_running_server_must_take_the_connection_key(there: Elsewhere, check: Ask) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_mode.chat.commands import Grammar, parse
-from agent_mode.chat.slips import NOTHING_SENT, answer, did_you_mean, is_answer
+from agent_mode.chat.slips import NOTHING_SENT, answer, did_you_mean, hint, is_answer
 
 KEYS = frozenset({"coder", "writer", "teacher", "chef", "chief_of_staff"})
 GRAMMAR = Grammar(KEYS)
@@ -23,14 +23,11 @@ def say(text: str, grammar: Grammar = GRAMMAR) -> str | None:
         ("!codr! fix", "I don't know `!codr` — did you mean `!coder`?"),
         ("！codr fix", "I don't know `!codr` — did you mean `!coder`?"),
         ("! coder fix", "I don't know `! coder` — did you mean `!coder`?"),
-        ("!coder !writr x", "I don't know `!writr` — did you mean `!writer`?"),
-        ("!coder a !important !writr x", "I don't know `!writr` — did you mean `!writer`?"),
         ("!agent lst", "I don't know `!agent lst` — did you mean `!agent list`?"),
         ("!agent setings info off", "I don't know `!agent setings` — did you mean `!agent settings`?"),
         ("!agent list please", "I don't know `!agent list please` — did you mean `!agent list`?"),
         ("!agent coder", "I don't know `!agent coder` — did you mean `!coder`?"),
         ("!agent how do I?", "I don't know `!agent how`."),
-        ("!coder x\n!agent lst", "I don't know `!agent lst` — did you mean `!agent list`?"),
         ("!persona1 foo hi", "I don't know `foo`. Nothing was sent"),
         ("!persona1 !codr hi", "I don't know `codr` — did you mean `!persona1 coder`?"),
         ("!persona1 coder !persona2 wrter x", "I don't know `wrter` — did you mean `!persona2 writer`?"),
@@ -66,6 +63,13 @@ def test_a_wrong_word_behind_agent_gets_the_help_too(text: str) -> None:
         "!coder what is \\!codr?",
         "!coder tell me about !agent mode",
         "!coder what does !persona1 do?",
+        "!coder why does !code fail",
+        "!coder !wrter x",
+        "!coder x\n!wrter y",
+        "!coder x\n!agent lst",
+        "!coder tell me about !agent lst",
+        "!persona1 coder what does !persona2 do?",
+        "!persona1 coder !wrter x",
         "hello !codr",
         "hello\n!agent lst",
         "!coder fix it",
@@ -76,11 +80,48 @@ def test_what_is_left_to_the_model(text: str) -> None:
     assert say(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("!coder !wrter x", "!wrter was sent as text: did you mean !writer?"),
+        ("!coder a !important !writr x", "!writr was sent as text: did you mean !writer?"),
+        ("!coder x\n!wrter y", "!wrter was sent as text: did you mean !writer?"),
+        ("!persona1 coder !wrter x", "!wrter was sent as text: did you mean !writer?"),
+        ("!coder x\n!agent lst", "!agent lst was sent as text: did you mean !agent list?"),
+        ("!writer why does !code fail", "!code was sent as text: did you mean !coder?"),
+        ("!coder a\n!rest", "!rest was sent as text: did you mean !reset?"),
+    ],
+)
+def test_a_word_further_down_that_is_nearly_a_command_gets_a_line(text: str, line: str) -> None:
+    assert say(text) is None
+    assert hint(parse(text, GRAMMAR), GRAMMAR) == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!coder why does !code fail",  # it speaks already
+        "!coder what does !important mean?",
+        "!coder tell me about !agent mode",
+        "!coder x\n!agent list please",
+        "!coder what does !persona1 do?",
+        "!codr x",
+        "hello\n!codr",
+        "hello",
+    ],
+)
+def test_where_there_is_no_line(text: str) -> None:
+    assert hint(parse(text, GRAMMAR), GRAMMAR) is None
+
+
 def test_nothing_is_suggested_that_is_not_open() -> None:
     bob = Grammar(KEYS, open=frozenset({"coder", "writer"}))
-    for text in ("!chief x", "! chef x", "!coder !cheff x"):
+    for text in ("!chief x", "! chef x"):
         assert say(text) is not None
         assert say(text, bob) is None
+    said = parse("!coder !cheff x", GRAMMAR)
+    assert hint(said, GRAMMAR) is not None
+    assert hint(said, bob) is None
     assert "did you mean" not in (say("!persona1 cheff x", bob) or "")
     assert "`!chef`" not in (say("!agent chef", bob) or "")
     assert say("!codr x", bob) is not None

@@ -12,10 +12,11 @@ import pytest
 from agent_mode.agents.definitions import PersonaDefinition
 from agent_mode.agents.engine import Chunks, Event, Failure, Status, Usage
 from agent_mode.agents.spec import AgentSpec
+from agent_mode.chat.context import TurnContext, User
 from agent_mode.chat.conversation import respond
 from agent_mode.chat.hotswap import CONSOLE_KEY, Call, rewrite
 from agent_mode.chat.runtime import Runtime
-from agent_mode.chat.turn import Turn, TurnContext, User
+from agent_mode.chat.turn import Turn
 from agent_mode.llm.assembly import Assembly, chunks_of
 from agent_mode.llm.sse import Facts
 from agent_mode.store.run_records import RunRecord
@@ -156,8 +157,10 @@ async def test_the_filters_valves_hold_where_it_gave_the_turn_to_the_console(
     assert len(provider.chats) == 3
     assert "An earlier reply." in json.dumps(provider.chats[1].body)
 
-    await rerouted(case_sensitive=True)
-    assert not provider.chats, "what is no command is asked about"
+    cased = await rerouted(case_sensitive=True)
+    assert len(provider.chats) == 2, "what is no command is text"
+    lines = [event.description for event in cased if isinstance(event, Status)]
+    assert lines[-1] == "!CODER was sent as text: did you mean !coder?"
 
     changed = await rerouted(show_persona_info=False, history_policy="none")
     assert not [event for event in changed if isinstance(event, Status)]

@@ -159,6 +159,27 @@ async def test_a_newer_database_is_refused(database_url: str) -> None:
     assert "Update Agent Mode" in caught.value.hint
 
 
+async def test_a_look_changes_nothing(database: Database, database_url: str) -> None:
+    looking = await Database.open_as_it_is(database_url)
+    assert await looking.schema() == migrate.HEAD
+    if not database.shared:
+        with pytest.raises(StoreError):
+            async with looking.begin() as connection:
+                await connection.execute(text("DELETE FROM revision"))
+    await looking.close()
+    async with database.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="schema version 9999"):
+        await Database.open_as_it_is(database_url)
+
+
+def test_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        asyncio.run(Database.open_as_it_is(f"sqlite+aiosqlite:///{tmp_path / 'none' / 'agent_mode.db'}"))
+    assert caught.value.code == "database_missing"
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_close_leaves_no_thread_and_no_connection(database_url: str) -> None:
     before = threading.active_count()
     database = await Database.open(database_url)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any
 
@@ -135,6 +136,45 @@ async def test_an_import_says_so_and_brings_the_others(agents: AgentStore, perso
 
     assert (report.keys("refused"), report.keys("created")) == (("helper",), ("coder",))
     assert "agent helper" in (report.steps[0].reason or "")
+
+
+@pytest.fixture
+async def elsewhere(database: Database, database_url: str) -> AsyncIterator[Database]:
+    """The same database, as another process has it open."""
+    opened = await Database.open(database_url)
+    yield opened
+    await opened.close()
+
+
+async def test_of_two_who_take_a_name_at_one_moment_one_gets_it(
+    agents: AgentStore, elsewhere: Database
+) -> None:
+    personas = PersonaStore(elsewhere)
+    for number in range(20):
+        name = f"helper{number}"
+        sleeper = await agents.create(agent(f"sleeper{number}", enabled=False), "Ada")
+        pairs = [
+            (agents.create(agent(name), "Ada"), personas.save(persona(name))),
+            (agents.set_enabled(sleeper.id, True, "Ada"), personas.save_all([persona(sleeper.id)])),
+        ]
+        for pair in pairs:
+            done = await asyncio.gather(*pair, return_exceptions=True)
+            failed = [result for result in done if isinstance(result, BaseException)]
+            assert [getattr(error, "code", error) for error in failed] in (
+                ["persona_exists"],
+                ["agent_exists"],
+            )
+    taken = {found.id for found in await agents.all() if found.enabled}
+    assert not taken & {found.key for found in await personas.all()}
+    assert len(taken) + len(await personas.all()) == 40
+
+
+async def test_of_two_agents_one(agents: AgentStore, elsewhere: Database) -> None:
+    others = AgentStore(elsewhere)
+    for number in range(20):
+        both = (store.create(agent(f"helper{number}"), "Ada") for store in (agents, others))
+        done = await asyncio.gather(*both, return_exceptions=True)
+        assert sorted(getattr(result, "code", "made") for result in done) == ["agent_exists", "made"]
 
 
 async def test_what_was_there_before_may_still_be_edited(agents: AgentStore, personas: PersonaStore) -> None:

@@ -120,10 +120,26 @@ def test_the_line_is_one_line() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["He knows more about this.", "> 💡 Tip: `x` knows more about this.\nBut I do not.", "", "> 💡 Tip"],
+    [
+        "He knows more about this.",
+        "Look: > 💡 Tip: `x` knows more about this.",
+        "> 💡 Tip: `x` knows more about this. But I do not.",
+        "",
+        "> 💡 Tip",
+        "Hm.\n",
+    ],
 )
 def test_other_words_stay(said: str) -> None:
     assert without_tip(said) == said
+
+
+def test_it_is_found_in_an_answer_that_went_on_and_in_a_prompt() -> None:
+    line = tip("sql_expert", "!")
+
+    assert without_tip(f"One.{line}\nTwo.{line}\n") == "One.\nTwo."
+    assert (
+        without_tip(f"USER: Hi\nASSISTANT: One.{line}\nUSER: So?") == "USER: Hi\nASSISTANT: One.\nUSER: So?"
+    )
 
 
 def test_the_model_does_not_see_it_later() -> None:

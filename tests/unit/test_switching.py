@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_mode.chat.commands import Grammar, message_text, parse
+from agent_mode.chat.commands import Grammar, parse
+from agent_mode.chat.messages import message_text
 from agent_mode.chat.switching import Detection, Memory, bindings, detect_agent_switch, plan_turn
 from agent_mode.errors import TemplateError
 from agent_mode.prompts import blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent_mode.agents.state import RunState
 from agent_mode.agents.toolbox import OwnTool, own_tool
 from agent_mode.agents.work import Work
 from agent_mode.chat.runtime import Runtime
+from agent_mode.errors import ToolError
 from agent_mode.llm import connection as connections
 from agent_mode.valves import AgentValves
 from tests.owui_double import Double
@@ -115,4 +117,48 @@ async def test_where_the_caller_cannot_execute_tools_open_webui_does_as_the_user
                 assert not state.pending
             assert webui.executed == [("add", {"a": 2}, "bob")]
         finally:
+            await opened.close()
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_how_often_a_lost_connection_is_tried_again_is_a_valve(
+    tmp_path: Path, provider: Provider, retries: int
+) -> None:
+    lost = 0
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lost
+        lost += 1
+        writer.close()
+
+    valves = AgentValves.model_validate({"more_tools": True, "tool_retries": retries})
+    definition = PersonaDefinition.model_validate({"instructions": "x"})
+    spec = AgentSpec("s", "S", "", "persona", definition, valves, "x")
+    with Double() as webui:
+        bob, eve = webui.user("bob"), webui.user("eve")
+        webui.toolkit("sums", add=lambda a: f"{a}")
+        fields = {"openai_api_base_url": provider.base_url, "openai_api_key": KEY}
+        opened = await Runtime.open(settings(tmp_path, openwebui_url=webui.url, **fields), "sk-key")
+        away = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+
+        async def begun(caller: Caller) -> Work:
+            state = RunState("0" * 20, Budget(valves), Memo(None), {})
+            task = Task([{"role": "user", "content": "Go"}], "Go", caller)
+            return await prepare(spec, task, state, opened.services)
+
+        try:
+            work = await begun(Caller("bob", credential=bob.token))
+            rest = opened.openwebui.rest
+            rest.url = f"http://127.0.0.1:{away.sockets[0].getsockname()[1]}"
+
+            result = await work.tools.call("add", {"a": 2})
+            assert (result.is_error, "cannot be reached" in result.text) == (True, True)
+            assert lost == retries + 1
+
+            rest._silent_until = 0
+            with pytest.raises(ToolError, match="cannot be reached"):
+                await begun(Caller("eve", credential=eve.token))
+            assert lost == 2 * (retries + 1)
+        finally:
+            away.close()
             await opened.close()

@@ -14,18 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_mode.chat.turn import (
-    CONTEXT_KEY,
-    CONTEXT_SECONDS,
-    MAX_ID,
-    MAX_MESSAGES,
-    Turn,
-    TurnContext,
-    User,
-    context_of,
-    pack,
-    unpack,
-)
+from agent_mode.chat.context import MAX_ID, TurnContext, User, context_of
+from agent_mode.chat.signed import CONTEXT_KEY, CONTEXT_SECONDS, pack, unpack
+from agent_mode.chat.turn import MAX_MESSAGES, Turn
 from agent_mode.errors import RequestError
 
 KEY = "connection-key"

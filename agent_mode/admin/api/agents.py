@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
@@ -77,15 +76,9 @@ async def create_agent(server: Server, writer: Writing, body: Body, response: Re
     summary="Check an agent that is not saved",
     openapi_extra=takes(shapes.agent_schema(), **examples.AGENTS),
 )
-async def validate_draft(server: Server, runtime: Running, body: Body) -> dict[str, Any]:
+async def validate_draft(server: Server, body: Body) -> dict[str, Any]:
     """Everything that is wrong with it at once, by field, and what it names that is not here now."""
-    made = await shared.read_draft(runtime, _new(body))
-    if made.form is not None:
-        if server.has_pipeline(made.form.id):
-            made = replace(made, problems=[shared.taken(made.form.id)])
-        elif await runtime.agent_store.get(made.form.id) is not None:
-            made = replace(made, problems=[shared.exists(made.form.id)])
-    return await _verdict(server, made)
+    return await _verdict(server, await shared.check_draft(server, _new(body)))
 
 
 @router.get("/{agent_id}", response_model=shapes.AgentFull, summary="Read an agent")
@@ -234,11 +227,7 @@ async def validate_agent(server: Server, runtime: Running, agent_id: Id, body: B
     """As `/validate`, with these fields in place of what is stored."""
     known = await shared.known(runtime, agent_id)
     changes = {} if body is None else _new(body)
-    made = await shared.read_draft(runtime, {**shared.base(known), **changes}, known)
-    if made.form is not None and (made.form.id != agent_id or server.has_pipeline(agent_id)):
-        made = replace(
-            made, problems=[shared.fixed() if made.form.id != agent_id else shared.taken(agent_id)]
-        )
+    made = await shared.check_draft(server, {**shared.base(known), **changes}, known)
     return await _verdict(server, made)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from agent_mode.admin import personas
-from agent_mode.admin.api import examples, shapes
+from agent_mode.admin.api import examples, running, shapes
 from agent_mode.admin.api.requests import (
     LIMIT,
     Body,
@@ -69,13 +69,12 @@ async def create_persona(runtime: Running, writer: Writing, body: Body, response
 @router.post(
     "/validate",
     response_model=shapes.Verdict,
-    summary="Check a persona",
+    summary="Check a persona that is not saved",
     openapi_extra=takes(shapes.persona_schema(), persona=examples.PERSONA),
 )
 async def validate_persona(runtime: Running, body: Body) -> dict[str, Any]:
     """Everything that is wrong with it at once, by field, and what is odd about it. Saves nothing."""
-    wrong, odd = await personas.check(runtime, _new(body))
-    return {"valid": not wrong, "problems": _as_json(wrong), "warnings": _as_json(odd)}
+    return _verdict(*await personas.check(runtime, _new(body)))
 
 
 @router.get("/{key}", response_model=shapes.PersonaFull, summary="Read a persona")
@@ -153,6 +152,32 @@ async def rollback_persona(runtime: Running, writer: Writing, key: Key, body: Bo
     record = await personas.roll_back(runtime, key, number, writer.author)
     writer.record("rolled back", "persona", key, f"to {versions.label_of(number)}")
     return await _full(runtime, record)
+
+
+@router.post(
+    "/{key}/validate",
+    response_model=shapes.Verdict,
+    summary="Check a persona",
+    openapi_extra=takes(shapes.persona_schema(partial=True), rename={"name": "Wine waiter"})
+    | {"description": "With these fields in place of what is stored; without a body: as it is stored."},
+)
+async def validate_stored(runtime: Running, key: Key, body: Body) -> dict[str, Any]:
+    """As `/validate`, of a persona that is there."""
+    record = await personas.known(runtime, key)
+    changes = {} if body is None else _new(body)
+    return _verdict(*await personas.check(runtime, {**personas.values_of(record), **changes}, record))
+
+
+@router.post(
+    "/{key}/run", response_model=shapes.RunResult, summary="Ask a persona", openapi_extra=running.TAKES
+)
+async def run_persona(runtime: Running, key: Key, body: Body) -> Response:
+    """As `POST /api/v1/agents/{agent_id}/run`, of a persona."""
+    return await running.ask(runtime, key, body, lambda: personas.speaker(runtime, key))
+
+
+def _verdict(wrong: list[Problem], odd: list[Problem]) -> dict[str, Any]:
+    return {"valid": not wrong, "problems": _as_json(wrong), "warnings": _as_json(odd)}
 
 
 def _new(body: Any) -> dict[str, Any]:

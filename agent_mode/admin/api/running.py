@@ -1,4 +1,7 @@
-"""POST /api/v1/agents/{id}/run: a plain request to an agent, answered whole or as a stream."""
+"""POST /api/v1/agents/{id}/run: a plain request to an agent, answered whole or as a stream.
+
+A persona is asked by the same code (`/api/v1/personas/{key}/run`).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from agent_mode.agents import stored
 from agent_mode.agents.engine import Failure
 from agent_mode.agents.runner import run_agent
 from agent_mode.agents.spec import AgentSpec, Caller, Task
-from agent_mode.chat.commands import last_text
+from agent_mode.chat.messages import last_text
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
 from agent_mode.errors import AgentModeError, DefinitionError, Problem, RequestError, RunCancelled
@@ -58,16 +61,15 @@ class RunForm(BaseModel):
     tools: list[dict[str, Any]] = Field([], description="OpenAI tool specs that you execute", max_length=200)
 
 
-@router.post(
-    "/{agent_id}/run",
-    response_model=shapes.RunResult,
-    summary="Ask an agent",
-    openapi_extra=takes(
-        RunForm.model_json_schema(),
-        plain=examples.RUN,
-        stream={"messages": [{"role": "user", "content": "Hello"}], "stream": True},
-    ),
+TAKES = takes(
+    RunForm.model_json_schema(),
+    plain=examples.RUN,
+    stream={"messages": [{"role": "user", "content": "Hello"}], "stream": True},
 )
+"""The OpenAPI of the body that `ask` reads."""
+
+
+@router.post("/{agent_id}/run", response_model=shapes.RunResult, summary="Ask an agent", openapi_extra=TAKES)
 async def run(
     server: Server, runtime: Running, agent_id: Annotated[str, Path(max_length=64)], body: Body
 ) -> Response:
@@ -77,9 +79,27 @@ async def run(
     `run`, `status`, `text`, `reasoning`, `source`, `image`, `tool`, `tool_calls`, `usage`, `error`. The last
     one is `done`, which holds everything together.
     """
+    return await ask(runtime, agent_id, body, lambda: _spec(server, agent_id))
+
+
+async def ask(
+    runtime: Runtime, agent_id: str, body: Any, find: Callable[[], Awaitable[AgentSpec]]
+) -> Response:
+    """The answer of an agent or a persona to a plain request.
+
+    Args:
+        runtime: of the server.
+        agent_id: whom the request names.
+        body: of the request.
+        find: gives who is asked; called when the body is known to be usable.
+
+    Raises:
+        FormError: all that is wrong with the body.
+        AgentModeError: what `find` raises.
+    """
     form = read(RunForm, body)
     task = _task(agent_id, form)
-    spec = await _spec(server, agent_id)
+    spec = await find()
     if spec.instructions:
         system = {"role": "system", "content": spec.instructions}
         task = Task([system, *task.messages], task.text, task.caller, tools=task.tools)

@@ -347,9 +347,9 @@ def agent_schema(*, versioned: bool = False, partial: bool = False) -> dict[str,
     return _form_schema(AgentForm.model_json_schema(), "id", versioned=versioned, partial=partial)
 
 
-def persona_schema(*, versioned: bool = False) -> dict[str, Any]:
+def persona_schema(*, versioned: bool = False, partial: bool = False) -> dict[str, Any]:
     """JSON schema of a persona as input."""
-    return _form_schema(PersonaForm.model_json_schema(), "key", versioned=versioned)
+    return _form_schema(PersonaForm.model_json_schema(), "key", versioned=versioned, partial=partial)
 
 
 def _form_schema(

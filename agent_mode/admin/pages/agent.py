@@ -10,7 +10,7 @@ from nicegui import ui
 
 from agent_mode.admin import agents as shared
 from agent_mode.admin.agent_templates import EMPTY, draft_of
-from agent_mode.admin.drafts import Draft, oddities, without_secrets
+from agent_mode.admin.drafts import Draft, oddities, text_without_secrets, without_secrets
 from agent_mode.admin.pages.agent_fields import Fields
 from agent_mode.admin.pages.agent_try import TryPane
 from agent_mode.admin.pages.components import toast
@@ -104,7 +104,7 @@ class _Page:
                 self._deleter = button("Delete", self._delete, icon="delete", kind="danger")
                 self._deleter.set_visibility(self._record is not None)
                 button("Check", self._check, icon="rule")
-                button("Save", self._save, kind="main", icon="check")
+                button("Save", self._editor.saving(self._save), kind="main", icon="check")
             with ui.element("div").classes("am-two"):
                 with ui.element("div").classes("am-fields"):
                     self._draw_tabs()
@@ -113,21 +113,38 @@ class _Page:
             usable, found = await shared.problems_of(self._visit.backend, self._record)
             if not usable:
                 self._show(found, "As it is saved, this agent cannot be used.")
-        self._editor.keeps(Typed(self._where, lambda: self._values, self._bring_back, self._public))
+        self._editor.keeps(Typed(self._where, self._typed, self._bring_back, self._public))
         ui.timer(0, self._fields.load_offers, once=True)
 
     def _where(self) -> tuple[str, int]:
         return self._address, self._record.version if self._record else 0
 
-    def _public(self, values: dict[str, Any]) -> dict[str, Any]:
-        return without_secrets(values, shared.editable(self._record) if self._record else {})
+    def _typed(self) -> dict[str, Any]:
+        """What is not saved: the agent, and what was typed and cannot be read yet."""
+        text = self._json.value if self._json is not None and self._json_problem else None
+        return {"agent": self._values, "json": text, "half": self._fields.form.half}
 
-    async def _bring_back(self, values: Any, version: Any) -> None:
+    def _public(self, typed: dict[str, Any]) -> dict[str, Any]:
+        known = shared.editable(self._record) if self._record else {}
+        text = typed["json"]
+        return {
+            "agent": without_secrets(typed["agent"], known),
+            "json": text and text_without_secrets(text, known),
+            "half": {path: text_without_secrets(part, known) for path, part in typed["half"].items()},
+        }
+
+    async def _bring_back(self, typed: Any, version: Any) -> None:
         """Shows an unsaved draft again, based on the version that its author had seen."""
+        if not isinstance(typed, dict) or not isinstance(typed.get("agent"), dict):
+            return
         if self._record is not None and isinstance(version, int) and version != self._record.version:
             self._record = await shared.as_of(self._visit.runtime, self._record, version)
-        if isinstance(values, dict):
-            self._take(values)
+        half = typed.get("half")
+        self._take(typed["agent"], half if isinstance(half, dict) else {})
+        if isinstance(text := typed.get("json"), str):
+            self._draw_json(text)
+            self._json_changed(text)
+            self._tabs.value = "JSON"
 
     def _draw_tabs(self) -> None:
         tabs = ui.tabs(value=_FIRST, on_change=self._turn).props("dense no-caps align=left")
@@ -152,6 +169,10 @@ class _Page:
                 return
             if self._fields_are_old:
                 self._redraw()
+        elif name == "JSON" and (unread := self._fields.form.unread):
+            self._tabs.value = "Fields"
+            toast.failed(DefinitionError("This is not JSON yet.", problems=unread))
+            return
         for title, box in self._boxes.items():
             box.set_visibility(title == name)
         if name == "JSON":
@@ -159,25 +180,27 @@ class _Page:
         elif name == "History":
             await self._show_history()
 
-    def _redraw(self) -> None:
+    def _redraw(self, half: dict[str, str] | None = None) -> None:
         self._fields_are_old = False
         box = self._boxes["Fields"]
         box.clear()
         with box:
-            self._fields.draw(self._values, fixed_id=self._record is not None)
+            self._fields.draw(self._values, fixed_id=self._record is not None, half=half)
         ui.timer(0, self._fields.load_offers, once=True)
 
     def _show_json(self) -> None:
+        if not self._json_problem:
+            self._draw_json(_dumped(self._values))
+
+    def _draw_json(self, text: str) -> None:
         box = self._boxes["JSON"]
-        if self._json_problem:
-            return
         box.clear()
         with box:
             ui.label("The same agent as the API has it. What is changed here changes the fields.").classes(
                 "am-soft"
             )
             self._json_wrong = ui.label().classes("am-field-error").props("role=alert")
-            self._json = code_editor(_dumped(self._values), "JSON", "Agent as JSON", self._json_changed)
+            self._json = code_editor(text, "JSON", "Agent as JSON", self._json_changed)
 
     def _json_changed(self, text: str) -> None:
         try:
@@ -230,12 +253,19 @@ class _Page:
         return await shared.read_draft(self._visit.runtime, values, self._record)
 
     async def _read_to_try(self) -> Draft | None:
-        if self._json_problem:
+        if unread := self._unread():
+            self._show(unread)
             return None
         named = {"id": self._values.get("id") or "draft", "name": self._values.get("name") or "Draft"}
         made = await self._read({**self._values, **named})
         self._show(made.problems)
         return made if made.form is not None else None
+
+    def _unread(self) -> list[Problem]:
+        """What was typed and cannot be read yet."""
+        if self._json_problem:
+            return [Problem("JSON", self._json_problem, "Correct it in the JSON tab.")]
+        return self._fields.form.unread
 
     def _show(self, problems: list[Problem], title: str = "This cannot be saved yet.") -> None:
         """Each problem beside its field; above them those that have none, and how many there are."""
@@ -246,22 +276,16 @@ class _Page:
         hint = "What is wrong stands beside the fields, too." if len(rest) < len(problems) else ""
         with self._editor.notices, banner(title, hint, tone="error"):
             problem_list(problems)
-        ui.run_javascript("window.scrollTo({top: 0})")
+        self._editor.to_top()
 
     async def _check(self) -> None:
         """Says all that is wrong, and what is odd."""
-        if self._json_problem:
-            self._show([Problem("JSON", self._json_problem, "Correct it in the JSON tab.")])
+        if unread := self._unread():
+            self._show(unread)
             return
-        made = await self._read(self._values)
-        if made.form is not None and self._record is None:
-            backend = self._visit.backend
-            if backend.has_pipeline(made.form.id):
-                made = Draft(problems=[shared.taken(made.form.id)])
-            elif await self._visit.runtime.agent_store.get(made.form.id) is not None:
-                made = Draft(problems=[shared.exists(made.form.id)])
+        made = await shared.check_draft(self._visit.backend, self._values, self._record)
         self._show(made.problems)
-        if made.form is None or made.parts is None:
+        if made.problems:
             return
         odd = await self._odd(made)
         with self._editor.notices:
@@ -279,8 +303,8 @@ class _Page:
         return await oddities(self._visit.backend, made.form, made.parts, tools)
 
     async def _save(self) -> None:
-        if self._json_problem:
-            self._show([Problem("JSON", self._json_problem, "Correct it in the JSON tab.")])
+        if unread := self._unread():
+            self._show(unread)
             return
         sent = copy.deepcopy(self._values)
         try:
@@ -307,10 +331,10 @@ class _Page:
         self._visit.record(
             "created" if fresh else "saved", "agent", saved.id, f"version {label_of(saved.version)}"
         )
-        changed = self._values != sent
+        changed = self._values != sent or bool(self._unread())
         self._know(saved)
         # The fields stay as they are: somebody may be typing in them.
-        self._fields.form.show([])
+        self._fields.form.show(self._fields.form.unread)
         self._fields.fix_id()
         if not changed and isinstance(valves := self._values.get("valves"), dict):
             valves |= without_secrets(self._values, shared.editable(saved))["valves"]  # now there is a mask
@@ -347,15 +371,13 @@ class _Page:
         self._take(shared.editable(record))
         self._editor.saved()
 
-    def _take(self, values: dict[str, Any]) -> None:
+    def _take(self, values: dict[str, Any], half: dict[str, str] | None = None) -> None:
         self._values.clear()
         self._values.update(values)
         self._json_problem = ""
+        self._redraw(half)
         if self._tabs.value == "JSON":
-            self._fields_are_old = True
             self._show_json()
-        else:
-            self._redraw()
 
     async def _not_saved(self, error: StoreError) -> None:
         if error.code == "stale_version" and self._record is not None:

@@ -83,11 +83,11 @@ class Fields:
         """The tools that Open WebUI offers, once they are known."""
         return self._toolbox
 
-    def draw(self, values: dict[str, Any], *, fixed_id: bool) -> None:
-        """All fields, which write into `values`."""
+    def draw(self, values: dict[str, Any], *, fixed_id: bool, half: Mapping[str, str] | None = None) -> None:
+        """All fields, which write into `values`; `half` is what was typed and cannot be read, by path."""
         self._values = values
         self._models, self._tools, self._graph = [], [], None
-        self.form = Form(self._touched)
+        self.form = Form(self._touched, half)
         for name in ("definition", "valves"):
             if not isinstance(values.get(name), dict):
                 values[name] = {}

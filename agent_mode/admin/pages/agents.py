@@ -17,6 +17,7 @@ from agent_mode.admin.pages.components.listing import Choice, Column, Listing, Q
 from agent_mode.admin.pages.components.shell import heading, url
 from agent_mode.admin.pages.page import page
 from agent_mode.admin.pages.visit import Visit
+from agent_mode.admin.valves import PipelineInfo
 from agent_mode.agents.types import all_types
 from agent_mode.store.agents import Agent
 from agent_mode.store.run_records import AgentFigures
@@ -84,6 +85,17 @@ async def agents(visit: Visit) -> None:
     )
     hands.refresh = listing.refresh
     await listing.show()
+    _draw_files([info for info in visit.backend.pipelines() if info.own and info.kind == "pipe"])
+
+
+def _draw_files(found: Sequence[PipelineInfo]) -> None:
+    """The agents that are pipeline files: not in the store, and models in Open WebUI all the same."""
+    if not found:
+        return
+    with ui.element("div").classes("am-inline am-actions"):
+        ui.label("Agents from files, to be set under Valves:").classes("am-soft")
+        for info in found:
+            link(info.name, f"/valves/{info.id}")
 
 
 @page("/agents/new", title="New agent")

@@ -98,13 +98,13 @@ class _Page:
         record = self._record
         with self._editor.actions:
             if record is None:
-                button("Create", self._create, kind="main", icon="check")
+                button("Create", self._editor.saving(self._create), kind="main", icon="check")
                 return
             export_menu(self._visit, self._only, ask=lambda: self._without_changes("Export"))
             button("Duplicate", self._duplicate, icon="content_copy")
             if record.origin == "custom":
                 button("Delete", self._delete, kind="danger", icon="delete")
-            button("Save", self._save, kind="main", icon="check")
+            button("Save", self._editor.saving(self._save), kind="main", icon="check")
 
     async def _create(self) -> None:
         self._fields.clear()
@@ -155,7 +155,7 @@ class _Page:
         with self._editor.notices, banner("This persona is deleted.", "Undo brings it back.", tone="warning"):
             button("To the list", to="/personas")
 
-    async def _save(self, _: object = None, *, over: bool = False) -> None:
+    async def _save(self, *, over: bool = False) -> None:
         runtime, values = self._visit.runtime, self._fields.values()
         self._fields.clear()
         expected = None if over else self._seen

@@ -24,6 +24,10 @@ _WORDS = {
     "removed": ("of your own go; their versions stay", "red"),
     "kept": ("shipped ones that are newer stay", "grey"),
     "unchanged": ("are as in the backup already", "grey"),
+    "disabled": (
+        "of these cannot be enabled: an agent has the name. Disable the agent first",
+        "amber",
+    ),
 }
 
 
@@ -107,6 +111,8 @@ async def persona_backup(visit: Visit, name: str) -> None:
         with body:
             if plan.changes:
                 banner("This is what restoring it would change.", "Nothing was changed yet.")
+            elif plan.disabled:
+                banner("All personas are as in this backup, as far as agents leave them their names.", "")
             else:
                 banner("All personas are as in this backup.", "There is nothing to restore.", tone="good")
             _draw(plan)

@@ -133,7 +133,7 @@ class _Page:
             with self._editor.actions:
                 if file.kind == "template" and not users:
                     button("Delete", self._delete, kind="danger", icon="delete")
-                button("Save", self._save, kind="main", icon="check")
+                button("Save", self._editor.saving(self._save), kind="main", icon="check")
             with ui.tabs().props("align=left no-caps") as tabs:
                 parts = [
                     ui.tab("Text", icon="edit"),
@@ -195,7 +195,7 @@ class _Page:
             for error in odd:
                 banner(error.message, error.hint, tone="warning")
 
-    async def _save(self, _: object = None, *, over: bool = False) -> None:
+    async def _save(self, *, over: bool = False) -> None:
         visit, file, text = self._visit, self._file, self._text
         try:
             saved = await files.save(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
 
+from agent_mode.admin import valve_drafts as drafts
 from agent_mode.admin.pages.components import toast
-from agent_mode.admin.pages.components.buttons import button, icon_button, link
-from agent_mode.admin.pages.components.editor import editor_frame
+from agent_mode.admin.pages.components.buttons import button, link
+from agent_mode.admin.pages.components.editor import Typed, editor_frame
 from agent_mode.admin.pages.components.empty import empty
+from agent_mode.admin.pages.components.history import differences
 from agent_mode.admin.pages.components.listing import Choice, Column, Listing, Query
-from agent_mode.admin.pages.components.schema_fields import Field, fields_of
+from agent_mode.admin.pages.components.schema_fields import Field, fields_of, has_secret
 from agent_mode.admin.pages.components.schema_form import Form
 from agent_mode.admin.pages.components.shell import heading, url
 from agent_mode.admin.pages.page import page
+from agent_mode.admin.pages.valve_row import Row
 from agent_mode.admin.pages.visit import Visit
 from agent_mode.admin.valves import PipelineInfo, ValveForm
 from agent_mode.errors import DefinitionError, Problem, RequestError, StoreError
@@ -24,7 +27,9 @@ from agent_mode.errors import DefinitionError, Problem, RequestError, StoreError
 _KINDS = {"agent": "Agents", "pipe": "Pipes", "manifold": "Manifolds", "filter": "Filters"}
 _BESIDE = 40
 """How many pipelines stand beside a form; all are in the list."""
-_SHOWN = 60
+_NONE = object()
+_OLDER = "older"
+"""No mark of any form: a draft is based on what does not hold any more."""
 
 
 @page("/valves", title="Valves", icon="tune", place=60)
@@ -85,11 +90,25 @@ class _Page:
     def __init__(self, visit: Visit, form: ValveForm, beside: ui.element) -> None:
         self._visit = visit
         self._beside = beside
-        self._take(form)
+        self._held: dict[str, Any] = {}
+        self._know(form)
+        self._held.update(form.entered())
+        self._rows: dict[str, Row] = {}
 
-    def _take(self, form: ValveForm) -> None:
+    def _know(self, form: ValveForm) -> None:
+        """It is these values that the form is based on from now on."""
         self._form = form
-        self._held = form.entered()
+        self._seen = form.mark
+        self._found = {field.name: field for field in fields_of(form.schema)}
+        self._opaque = {name for name, field in self._found.items() if has_secret(field)}
+        self._before = self._shown(form)
+
+    def _shown(self, form: ValveForm) -> dict[str, Any]:
+        """The values that may be compared and kept in the browser."""
+        return self._visible(form.values)
+
+    def _visible(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in self._opaque}
 
     async def draw(self) -> None:
         info = self._form.pipeline
@@ -102,9 +121,41 @@ class _Page:
                 if info.kind == "agent":
                     button("Open the agent", to=f"/agents/{info.id}", icon="smart_toy")
                 button("Reset all", self._reset_all, icon="restart_alt")
-                button("Save", self._save, kind="main", icon="check")
+                button("Save", self._editor.saving(self._save), kind="main", icon="check")
             self._body = ui.element("div").classes("am-card am-valves")
         self._redraw()
+        self._editor.keeps(
+            Typed(self._where, self._draft, self._bring_back, self._public, says_nothing=self._says_nothing)
+        )
+
+    def _where(self) -> tuple[str, str]:
+        return f"/valves/{self._form.pipeline.id}", drafts.mark(self._before)
+
+    def _draft(self) -> drafts.Draft:
+        return drafts.draft(self._form.entered(), self._held, self._fields.half, self._before)
+
+    def _public(self, draft: drafts.Draft) -> drafts.Draft:
+        return drafts.public(draft, self._form.secrets, self._opaque)
+
+    def _says_nothing(self, found: Any) -> bool:
+        draft = drafts.usable(found)
+        return draft is None or (not draft["half"] and self._with(draft) == self._held)
+
+    def _with(self, draft: drafts.Draft) -> dict[str, Any]:
+        return drafts.over(self._form.entered(), draft, self._found)
+
+    async def _bring_back(self, found: Any, version: Any) -> None:
+        """Puts what was typed over what holds, based on the values that its author had seen."""
+        draft = drafts.usable(found)
+        if draft is None:
+            return
+        self._know(self._form)
+        if version != drafts.mark(self._before):
+            self._seen, self._before = _OLDER, draft["before"]
+        held = self._with(draft)
+        self._held.clear()
+        self._held.update(copy.deepcopy(held))
+        self._redraw({path: text for path, text in draft["half"].items() if isinstance(text, str)})
 
     def _draw_beside(self) -> None:
         infos = self._visit.backend.pipelines()
@@ -112,7 +163,6 @@ class _Page:
         shown = infos[:_BESIDE]
         if here not in {info.id for info in shown}:
             shown = [*shown, *(info for info in infos if info.id == here)]
-        self._beside.clear()
         with self._beside:
             for info in shown:
                 with ui.element("a").classes("am-here" if info.id == here else "") as entry:
@@ -122,66 +172,67 @@ class _Page:
                     ui.label(info.name)
                     if info.id != info.name:
                         ui.label(info.id).classes("am-code am-soft")
-                    if info.changed:
-                        ui.label(f"{info.changed} changed").classes("am-soft am-small")
+                    count = ui.label().classes("am-soft am-small")
+                    _say_changed(count, info)
+                    if info.id == here:
+                        self._count = count
             if len(infos) > len(shown):
                 link(f"All {len(infos)} pipelines", "/valves")
 
-    def _redraw(self) -> None:
-        self._fields = Form(self._touched)
-        self._rows: dict[str, _Row] = {}
+    def _redraw(self, half: Mapping[str, str] | None = None) -> None:
+        """Draws all fields anew.
+
+        Args:
+            half: what was typed and could not be read, by path.
+        """
+        self._fields = Form(self._touched, half)
+        self._rows = {}
         self._body.clear()
         with self._body:
-            found = fields_of(self._form.schema)
-            if not found:
+            if not self._found:
                 ui.label("This pipeline has no valves.").classes("am-soft")
-            for field in found:
-                self._rows[field.name] = _Row(self, field, ui.element("div").classes("am-valve"))
-                self._rows[field.name].draw(self._fields)
+            for field in self._found.values():
+                row = Row(field, self._fields, self._held, self._is_changed, self._reset)
+                self._rows[field.name] = row
+                row.draw()
 
     def _touched(self) -> None:
         self._editor.touched()
         for row in self._rows.values():
             row.mark()
 
-    @property
-    def held(self) -> dict[str, Any]:
-        """What the form holds now; what is left out is as by default."""
-        return self._held
-
-    def is_changed(self, name: str) -> bool:
-        """Whether the form holds something else than the default."""
+    def _is_changed(self, name: str) -> bool:
+        """Whether the form holds something else than the default; what it leaves out is as by default."""
         usual = self._form.defaults
         return name in usual and self._held.get(name, usual[name]) != usual[name]
 
-    def reset(self, field: Field) -> None:
+    def _reset(self, field: Field) -> None:
         """Makes one valve as by default; it holds once it is saved."""
         self._held.pop(field.name, None)
-        self._fields.unread.pop(field.name, None)
-        self._rows[field.name].draw(self._fields)
+        self._fields.forget(field.name)
+        self._rows[field.name].draw()
+        self._rows[field.name].focus()
         self._touched()
 
     def _reset_all(self) -> None:
+        undo = self._editor.way_back()
         kept = [name for name in self._held if name in self._form.secrets]
-        for name in [name for name in self._held if self.is_changed(name) and name not in kept]:
+        for name in [name for name in self._held if self._is_changed(name) and name not in kept]:
             del self._held[name]
         self._redraw()
         self._touched()
         words = " Secrets are kept; reset them one by one." if kept else ""
-        toast.done(f"All as by default. It holds once you save.{words}")
+        toast.done(f"All as by default. It holds once you save.{words}", undo=undo)
 
     async def _save(self) -> None:
-        await self._write(self._form.mark)
-
-    async def _write(self, seen: str | None) -> None:
-        if self._fields.unread:
-            self._refuse([Problem(name, reason) for name, reason in self._fields.unread.items()])
+        if unread := self._fields.unread:
+            self._refuse(unread)
             return
-        before = self._form.values
+        before, sent = self._form.values, copy.deepcopy(self._held)
         pipeline_id = self._form.pipeline.id
         try:
             saved = await self._visit.backend.save_valve_form(
-                pipeline_id, self._held, self._visit.author, seen
+                pipeline_id, sent, self._visit.author, self._seen
             )
         except DefinitionError as error:
             self._refuse(list(error.problems))
@@ -189,12 +240,31 @@ class _Page:
         except StoreError as error:
             if error.code != "stale_version":
                 raise
-            self._editor.conflict(error, load_theirs=self._load, keep_mine=lambda: self._write(None))
+            self._conflict(error)
             return
         names = [name for name, value in saved.values.items() if value != before.get(name)]
         self._visit.record("saved", "valves", pipeline_id, ", ".join(names))
-        self._show(saved)
+        self._fields.show(self._fields.unread)
+        changed = self._held != sent or bool(self._fields.half)
+        self._settle(saved, lambda name: self._held.get(name, _NONE) == sent.get(name, _NONE))
+        self._editor.saved(changed=changed)
         toast.done("Saved. It holds from the next request on.")
+
+    def _settle(self, form: ValveForm, as_stored: Callable[[str], bool]) -> None:
+        """Shows what holds now, and leaves alone what somebody is typing.
+
+        Args:
+            form: the valves as they are now.
+            as_stored: of which names it is shown; the others stay as they are.
+        """
+        self._know(form)
+        _say_changed(self._count, form.pipeline)
+        if self._found.keys() != self._rows.keys():
+            self._redraw(self._fields.half)  # the pipeline was loaded anew, and is another one
+        entered = form.entered()
+        for name, row in self._rows.items():
+            if as_stored(name) and not self._fields.is_half(name):
+                row.settle(self._found[name], entered)
 
     def _refuse(self, problems: list[Problem]) -> None:
         rest = self._fields.show(problems)
@@ -207,61 +277,42 @@ class _Page:
             RequestError(f"{values}. Nothing was saved.", hint="The reason stands beside the field.")
         )
 
-    async def _load(self) -> None:
-        form, held = self._form, self._held
-        self._show(self._visit.backend.valve_form(form.pipeline.id))
+    def _conflict(self, error: StoreError) -> None:
+        theirs = self._visit.backend.valve_form(self._form.pipeline.id)
 
-        async def back() -> None:
-            self._form, self._held = form, held
-            self._redraw()
-            self._editor.touched()
+        async def load_theirs() -> None:
+            undo = self._editor.way_back()
+            self._show(self._visit.backend.valve_form(theirs.pipeline.id))
+            toast.done("These are the values that are saved.", undo=undo)
 
-        toast.done("These are the values that are saved.", undo=back)
+        async def keep_mine() -> None:
+            draft = self._draft()
+            self._settle(theirs, lambda name: name not in {*draft["changed"], *draft["reset"]})
+            await self._save()
+
+        self._editor.conflict(error, load_theirs=load_theirs, keep_mine=keep_mine)
+        mine = drafts.over(theirs.entered(), self._draft(), self._found)
+        secrets = theirs.secrets
+        with self._editor.notices:
+            ui.label("Save mine over it leaves what you did not change as theirs.").classes("am-soft")
+            differences(
+                drafts.readable(self._before, secrets),
+                drafts.readable(self._shown(theirs), secrets),
+                drafts.readable(self._visible({**theirs.defaults, **mine}), secrets),
+                author="somebody",
+                label="that holds now",
+            )
 
     def _show(self, form: ValveForm) -> None:
-        self._take(form)
-        self._draw_beside()
+        """Shows these values in place of what was typed."""
+        self._know(form)
+        self._held.clear()
+        self._held.update(form.entered())
+        _say_changed(self._count, form.pipeline)
         self._redraw()
         self._editor.saved()
 
 
-class _Row:
-    """One valve: its field, its name, what is default, and the way back to it."""
-
-    def __init__(self, page: _Page, field: Field, box: ui.element) -> None:
-        self._page = page
-        self.field = field
-        self._box = box
-
-    def draw(self, form: Form) -> None:
-        self._box.clear()
-        with self._box:
-            form.field(self._page.held, self.field, self.field.name)
-            with ui.element("div").classes("am-valve-foot"):
-                ui.label(self.field.name).classes("am-code")
-                ui.label(_default(self.field)).classes("am-soft am-cut")
-                self._word = ui.label("changed").classes("am-state am-state--blue")
-                self._button = icon_button(
-                    "undo", f"Reset {self.field.label}", lambda: self._page.reset(self.field)
-                )
-        self.mark()
-
-    def mark(self) -> None:
-        """Says whether it is as by default."""
-        changed = self._page.is_changed(self.field.name)
-        self._word.set_visibility(changed)
-        self._button.set_visibility(changed)
-
-
-def _default(field: Field) -> str:
-    if field.required:
-        return "must be set"
-    if field.secret:
-        return "secret: never shown"
-    if field.default is None or field.default == "":
-        return "default: empty"
-    if isinstance(field.default, bool):
-        return f"default: {'on' if field.default else 'off'}"
-    text = field.default if isinstance(field.default, str) else json.dumps(field.default, ensure_ascii=False)
-    text = " ".join(text.split())
-    return f"default: {text[:_SHOWN]}{'…' if len(text) > _SHOWN else ''}"
+def _say_changed(label: ui.label, info: PipelineInfo) -> None:
+    label.text = f"{info.changed} changed"
+    label.set_visibility(bool(info.changed))

@@ -60,7 +60,7 @@ async def _listen(handler: WorkflowHandler, listener: Listener, work: Work) -> N
         await handler
     finally:
         if not handler.is_done():
-            # LlamaIndex forgets a step that has just begun if it is interrupted in this: it would run for ever.
+            # LlamaIndex forgets a step that has just begun if this is interrupted: it would run for ever.
             ending = work.services.spawn(handler.cancel_run(timeout=_END_SECONDS))
             await asyncio.wait({ending}, timeout=_END_PATIENCE)
 

@@ -69,8 +69,9 @@ class RunTransport(httpx.AsyncBaseTransport):
         work = self._work
         key = work.state.memo.key(work.path, "llm", _question(payload))
         if key in work.state.memo:
+            work.share.recalled()
             return recalled(work.state.memo.recall(key), stream=stream)
-        work.state.budget.step()
+        work.step()
         payload = {**work.sampling(), **payload}
         if stream:
             answer = _Answer(self._ask(payload, key, size, self._calls), self._open)
@@ -117,7 +118,7 @@ class RunTransport(httpx.AsyncBaseTransport):
         """Keeps an answer for later requests of the run, and what it cost."""
         whole = Assembly()
         whole.add(answer)
-        self._work.state.budget.add_usage(usage, characters=size + len(whole.text))
+        self._work.spend(usage, size + len(whole.text))
         self._work.state.memo.record(key, whole.message(), inner=True)
 
 

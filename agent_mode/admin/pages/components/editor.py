@@ -42,12 +42,14 @@ class Typed:
         read: the text or the fields, as JSON has them.
         bring_back: puts what `read` gave into the fields again, based on that version.
         public: what may be kept in the browser: without secrets.
+        says_nothing: whether what was kept would change nothing; by default, whether it is what is there.
     """
 
     where: Callable[[], tuple[str, int | str]]
     read: Callable[[], Any]
     bring_back: Callable[[Any, Any], Awaitable[None]]
     public: Callable[[Any], Any] = lambda values: values
+    says_nothing: Callable[[Any], bool] | None = None
 
 
 class Editor:
@@ -68,6 +70,8 @@ class Editor:
         self._typed: Typed | None = None
         self._place = ""
         self._sending = False
+        self._running: object | None = None
+        self._again = False
         self._offers = offers
         self.actions = actions
         """Where its buttons go."""
@@ -99,6 +103,28 @@ class Editor:
             self._sending = True
             background_tasks.create(self._keep(self._typed), name="keep what is typed")
 
+    def saving(self, save: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """The handler of a button that saves: one save after the other.
+
+        Who clicks twice would be told that somebody else was faster, and it was they themselves.
+        """
+
+        async def run() -> None:
+            if self._running is not None:
+                self._again = True
+                return
+            self._running = this = object()
+            self._again = False
+            try:
+                await save()
+            finally:
+                if self._running is this:
+                    self._running = None
+            if self._again and self._dirty:
+                await run()
+
+        return run
+
     def saved(self, *, go_to: str = "", changed: bool = False) -> None:
         """All is saved; nothing is wrong any more.
 
@@ -107,6 +133,7 @@ class Editor:
             changed: something was changed since, and that is not saved.
         """
         self.notices.clear()
+        self._running = None
         place = json.dumps(self._place)
         if changed:
             self._tell(f"agentMode.forget({place})")
@@ -142,6 +169,11 @@ class Editor:
         self.notices.clear()
         with self.notices:
             error_banner(error)
+        self.to_top()
+
+    def to_top(self) -> None:
+        """Shows what stands above the fields, however far down somebody is."""
+        self._tell("window.scrollTo({top: 0})")
 
     def conflict(
         self,
@@ -161,7 +193,8 @@ class Editor:
         hint = "Your changes are still here. Compare before you choose."
         with self.notices, banner(error.message, hint, tone="warning"), ui.row().classes("am-actions"):
             button("Show theirs", load_theirs)
-            button("Save mine over it", keep_mine, kind="danger")
+            button("Save mine over it", self.saving(keep_mine), kind="danger")
+        self.to_top()
 
     async def _keep(self, typed: Typed) -> None:
         values = typed.read()
@@ -192,8 +225,20 @@ class Editor:
         if not isinstance(found, dict) or "values" not in found:
             return
         values = found["values"]
-        if json.dumps(values, sort_keys=True) == json.dumps(typed.public(typed.read()), sort_keys=True):
+        if typed.says_nothing is not None:
+            nothing = typed.says_nothing(values)
+        else:
+            here = typed.public(typed.read())
+            nothing = json.dumps(values, sort_keys=True) == json.dumps(here, sort_keys=True)
+        if nothing:
             self._tell(f"agentMode.forget({json.dumps(place)})")
+            if found.get("secrets"):
+                with self._offers:
+                    banner(
+                        "A secret was typed and not saved.",
+                        "Secrets are not kept; type it again.",
+                        tone="note",
+                    )
             return
         stale = found.get("version") != version
 
@@ -222,6 +267,7 @@ class Editor:
         ):
             button("Restore", restore)
             button("Discard", discard)
+        self.to_top()
 
     def _tell(self, script: str) -> None:
         if not self._client.is_deleted:

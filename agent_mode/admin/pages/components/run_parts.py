@@ -79,7 +79,7 @@ def draw_facts(record: RunRecord) -> None:
         "Took": words.lasted(record.duration_ms),
         "LLM calls": str(record.steps),
         "Tool calls": str(len(record.tool_calls)),
-        "Tokens": words.count(tokens(record)) if tokens(record) else "not told",
+        "Tokens": words.count(tokens(record)) if tokens(record) else _no_tokens(record),
         "User": record.user_id or "",
         "Chat": record.chat_id or "",
         "Run": record.id,
@@ -92,6 +92,10 @@ def draw_facts(record: RunRecord) -> None:
                         ui.label(name)
                     with ui.element("dd"):
                         ui.label(value)
+
+
+def _no_tokens(record: RunRecord) -> str:
+    return "not told" if record.parent_id is None or not record.steps else "counted with the run above it"
 
 
 def draw_timeline(record: RunRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -202,3 +203,34 @@ def placed(problems: list[Problem], places: set[str]) -> tuple[dict[str, list[Pr
         else:
             rest.append(problem)
     return found, rest
+
+
+def read_json(text: str) -> tuple[Any, str]:
+    """What a field of JSON means, and why it cannot be read; nothing is null."""
+    try:
+        return (json.loads(text) if text.strip() else None), ""
+    except (ValueError, RecursionError) as error:
+        return None, f"This is not JSON: {error}"
+
+
+def moved_up(half: Mapping[str, str], path: str, gone: int) -> dict[str, str]:
+    """What is half typed, by path, once a row is taken away: the ones after it move up.
+
+    Args:
+        half: by path.
+        path: of the rows.
+        gone: place of the row.
+    """
+    found: dict[str, str] = {}
+    for where, text in half.items():
+        place, dot, rest = where.removeprefix(f"{path}.").partition(".")
+        if not where.startswith(f"{path}.") or not place.isdigit() or int(place) < gone:
+            found[where] = text
+        elif int(place) > gone:
+            found[f"{path}.{int(place) - 1}{dot}{rest}"] = text
+    return found
+
+
+def has_secret(field: Field) -> bool:
+    """Whether a secret stands in one of the fields inside."""
+    return any(part.secret or has_secret(part) for part in field.fields)

@@ -9,14 +9,14 @@ rest = form.show(problems)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from nicegui import ui
 from nicegui.elements.mixins.validation_element import ValidationElement
 
 from agent_mode.admin.pages.components.buttons import button, icon_button
-from agent_mode.admin.pages.components.schema_fields import Field, empty_row, placed
+from agent_mode.admin.pages.components.schema_fields import Field, empty_row, moved_up, placed, read_json
 from agent_mode.errors import Problem
 from agent_mode.valves import MASK
 
@@ -30,13 +30,28 @@ class Form:
 
     Args:
         changed: called after each change that the person makes.
+        half: what was typed before and could not be read, by path.
     """
 
-    def __init__(self, changed: Callable[[], object]) -> None:
+    def __init__(self, changed: Callable[[], object], half: Mapping[str, str] | None = None) -> None:
         self._changed = changed
         self._places: dict[str, _Place] = {}
-        self.unread: dict[str, str] = {}
-        """What was typed and could not be read, by path: why. It is not in the values."""
+        self.half: dict[str, str] = dict(half or {})
+        """What was typed and cannot be read, by path: the text. It is not in the values."""
+
+    @property
+    def unread(self) -> list[Problem]:
+        """Why what was typed cannot be read, by path."""
+        return [Problem(path, read_json(text)[1]) for path, text in self.half.items()]
+
+    def is_half(self, path: str) -> bool:
+        """Whether what was typed there, or below, cannot be read."""
+        return any(f"{found}.".startswith(f"{path}.") for found in self.half)
+
+    def forget(self, path: str) -> None:
+        """Drops what was half typed there, and below."""
+        for found in [found for found in self.half if f"{found}.".startswith(f"{path}.")]:
+            del self.half[found]
 
     def field(self, values: Values, field: Field, path: str) -> None:
         """A field that stands for `values[field.name]`; its problems are those of `path`."""
@@ -66,7 +81,8 @@ class Form:
         Returns:
             those that belong to no field here.
         """
-        self._places = {path: place for path, place in self._places.items() if place.alive}
+        for path in [path for path, place in self._places.items() if not place.alive]:
+            del self._places[path]  # groups have the same places
         found, rest = placed(problems, set(self._places))
         for path, place in self._places.items():
             place.tell(found.get(path, []))
@@ -222,6 +238,9 @@ class Form:
 
         def remove(place: int) -> None:
             entries().pop(place)
+            moved = moved_up(self.half, path, place)
+            self.half.clear()
+            self.half.update(moved)
             redraw()
             self._changed()
 
@@ -311,7 +330,7 @@ class Form:
             if field.help:
                 ui.label(field.help).classes("am-soft")
             below = Form(touched)
-            below._places = self._places
+            below._places, below.half = self._places, self.half
             for part in field.fields:
                 below.field(written, part, f"{path}.{part.name}")
 
@@ -327,20 +346,23 @@ class Form:
         shown = "" if now is None else json.dumps(now, indent=2, ensure_ascii=False)
 
         def write(event: Any) -> None:
-            text = (event.value or "").strip()
-            try:
-                value = json.loads(text) if text else None
-            except (ValueError, RecursionError) as error:
-                made.error = self.unread[path] = f"This is not JSON: {error}"
+            text = event.value or ""
+            value, wrong = read_json(text)
+            if wrong:
+                made.error = wrong
+                self.half[path] = text
+                self._changed()
                 return
-            self.unread.pop(path, None)
+            self.half.pop(path, None)
             self.put(values, field, value)
 
         with self.place(path) as box:
-            made = ui.textarea(f"{field.label} (JSON)", value=shown, on_change=write)
+            made = ui.textarea(f"{field.label} (JSON)", value=self.half.get(path, shown), on_change=write)
             made.props(f"outlined dense autogrow debounce=400 maxlength={_LINES_CHARS}").classes("am-code")
             # Not by each change: it would take away what `write` says.
             made.without_auto_validation()
+            if path in self.half:
+                made.error = read_json(self.half[path])[1]
             _dress(made, field)
         self._tells(path, box, made)
 
