@@ -242,6 +242,8 @@ async def _memory(lab: Lab, valves: CustomPythonValves) -> Any:
     return await lab.failure(valves, "Go", python("async def run():\n    bytearray(200 * 2**20)\n"))
 
 
+ELSEWHERE = {"tool_retries": "test_toolbox.py::test_how_often_a_lost_connection_is_tried_again_is_a_valve"}
+"""Valves that a test of their own shows."""
 UNBOUND = ("connect_timeout", "read_timeout")
 """Their smallest values are whole seconds; here they are set below, past the form's bounds."""
 
@@ -259,8 +261,16 @@ async def test_a_valve_does_what_it_says(lab: Lab, key: tuple[type[AgentValves],
     assert await look(lab, changed) == after
 
 
+def test_a_valve_is_shown_elsewhere() -> None:
+    for valve, place in ELSEWHERE.items():
+        file, _, test = place.partition("::")
+        body = Path(__file__).with_name(file).read_text().partition(f"def {test}(")[2].partition("\n\n\n")[0]
+        assert f'"{valve}": ' in body, "the test does not change the valve"
+
+
 def test_no_valve_is_left_out() -> None:
-    assert {name for kind, name in LOOKS if kind is AgentValves} == set(AgentValves.model_fields)
+    shown = {name for kind, name in LOOKS if kind is AgentValves}
+    assert shown | set(ELSEWHERE) == set(AgentValves.model_fields)
     shown = {name for kind, name in LOOKS if kind is CustomPythonValves}
     assert shown == set(CustomPythonValves.model_fields) - set(AgentValves.model_fields)
 
