@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent_mode.agents.charts import bar_chart
     from agent_mode.agents.engine import Image, Source
+    from agent_mode.agents.sheets import table_of
     from agent_mode.agents.types import agent_type
     from agent_mode.chat.library import stream_chat_response
     from agent_mode.chat.switching import detect_agent_switch, plan_turn
@@ -40,6 +41,7 @@ __all__ = [
     "get_system_prompt",
     "plan_turn",
     "stream_chat_response",
+    "table_of",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "get_system_prompt": "agent_mode.prompts.reset",
     "plan_turn": "agent_mode.chat.switching",
     "stream_chat_response": "agent_mode.chat.library",
+    "table_of": "agent_mode.agents.sheets",
 }
 
 

@@ -82,7 +82,7 @@ class AgentModeError(Exception):
     def report(self) -> dict[str, Any]:
         """The error as JSON: `{message, code, hint, retryable, field?}`, and where in a run it happened."""
         report: dict[str, Any] = {
-            "message": str(self),
+            "message": self.message,
             "code": self.code,
             "hint": self.hint,
             "retryable": self.retryable,

@@ -6,32 +6,14 @@ license: MIT
 description: Reads CSV or JSON from the chat, computes, draws a chart, and lets another agent explain it.
 """
 
-import contextlib
-import csv
-import json
-import re
 import statistics
 
-from agent_mode import AgentError, AgentPipeline, AgentValves, bar_chart
+from agent_mode import AgentError, AgentPipeline, AgentValves, bar_chart, table_of
 
-
-def rows_of(text: str) -> list[dict]:
-    """The table in a message: a JSON list of objects, or CSV, in a code block or not."""
-    if block := re.search(r"```\w*\n(.*?)```", text, re.DOTALL):
-        text = block[1]
-    if found := re.search(r"\[\s*\{.*\}\s*\]", text, re.DOTALL):
-        return [row for row in json.loads(found[0]) if isinstance(row, dict)]
-    lines = [line for line in text.splitlines() if "," in line or ";" in line]
-    return list(csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ","))
-
-
-def columns_of(rows: list[dict]) -> dict[str, list[float]]:
-    """The columns that hold nothing but numbers."""
-    found = {}
-    for name in rows[0] if rows else ():
-        with contextlib.suppress(TypeError, ValueError, KeyError):
-            found[name] = [float(row[name]) for row in rows]
-    return found
+NO_TABLE = (
+    "Paste a table with headings and a column of numbers, as CSV or as a JSON list of objects. Of an "
+    "attached file Open WebUI hands on only passages, unless you click it and choose “Using Entire Document”."
+)
 
 
 class Pipeline(AgentPipeline):
@@ -43,11 +25,12 @@ class Pipeline(AgentPipeline):
 
     async def run(self, turn, tools, llm, call_agent, status):
         await status("Reading the table…")
-        rows = rows_of(turn.text)
-        columns = columns_of(rows)
-        if not columns:
-            yield "Paste a table with headings and a column of numbers, as CSV or as a JSON list of objects."
+        rows = table_of(turn)
+        if not rows:
+            yield NO_TABLE
             return
+        numeric = [name for name in rows[0] if isinstance(rows[0][name], float)]
+        columns = {name: [row[name] for row in rows] for name in numeric}
         lines = [f"| {c} | {len(v)} | {sum(v):g} | {statistics.fmean(v):g} |" for c, v in columns.items()]
         yield (facts := "\n".join(["| column | n | sum | mean |", "|---|---|---|---|", *lines, "\n"]))
         name, values = next(iter(columns.items()))

@@ -11,7 +11,6 @@ from agent_mode.agents.stored import CODE_TYPE
 from agent_mode.agents.types import AgentType, all_types
 
 _CODE = """async def run(turn, tools, llm, call_agent, status):
-    await status("Thinking…")
     async for part in llm.stream(turn.messages):
         yield part
     yield f"\\n\\nYou wrote {len(turn.text.split())} words."

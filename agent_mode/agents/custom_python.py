@@ -52,6 +52,7 @@ class _Answers:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._tools = Tools(work)
+        self._llm = Llm(work)
 
     async def __call__(self, kind: str, arguments: dict[str, Any]) -> Any:
         work = self._work
@@ -60,13 +61,10 @@ class _Answers:
         if kind == "tool":
             return await self._tools.call(arguments["name"], **(arguments.get("arguments") or {}))
         if kind == "llm":
-            messages = arguments["messages"]
-            if isinstance(messages, str):
-                messages = [{"role": "user", "content": messages}]
-            params = arguments.get("params") or {}
+            messages, params = arguments["messages"], arguments.get("params") or {}
             if arguments.get("stream"):
-                return Llm(work).stream(messages, **params)
-            return await work.complete(messages, **params)
+                return self._llm.stream(messages, **params)
+            return await self._llm(messages, **params)
         assert kind == "call_agent"
         return await call_agent(work, arguments["name"], arguments["task"], arguments.get("context"))
 

@@ -105,6 +105,7 @@ async def call_agent(work: Work, agent: str, task: str, context: str | None = No
             f"{spec.name} failed: {error.message}",
             hint=error.hint,
             code=error.code,
+            status=error.status,
             retryable=error.retryable,
         ) from error
     recording.end(child, record, "done")

@@ -15,8 +15,18 @@ from typing import Any
 from agent_mode.agents.delegation import call_agent
 from agent_mode.agents.engine import Event, Image, Source, Status, Text
 from agent_mode.agents.work import Work
-from agent_mode.errors import ToolError
+from agent_mode.errors import AgentError, ToolError
 from agent_mode.llm.assembly import Assembly
+
+_NOT_TAKEN = {
+    "model": "Leave it out: an admin sets the model, in the agent's definition or its valve `llm_model`.",
+    "messages": "Give them once, as the first argument.",
+    "stream": "Leave it out: `llm(…)` answers as a whole, `llm.stream(…)` word by word.",
+    "stream_options": "Leave it out: what the call cost is counted in any case.",
+    "tools": "Leave it out: `llm` answers with words. Call the user's tools with `tools`.",
+    "tool_choice": "Leave it out: `llm` answers with words. Call the user's tools with `tools`.",
+}
+"""Fields of a request that the agent's code cannot set, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class Llm:
     def model(self) -> str:
         return self._work.model
 
-    async def __call__(self, messages: str | list[dict[str, Any]], **params: Any) -> str:
+    async def __call__(self, messages: str | list[dict[str, Any]], /, **params: Any) -> str:
         """The whole answer.
 
         Args:
@@ -113,11 +123,16 @@ class Llm:
 
         Raises:
             ProviderError, LimitError: readable.
+            AgentError: a field that is not the code's to set.
         """
+        _check(params)
         return await self._work.complete(_as_messages(messages), **params)
 
-    async def stream(self, messages: str | list[dict[str, Any]], **params: Any) -> AsyncGenerator[str, None]:
+    async def stream(
+        self, messages: str | list[dict[str, Any]], /, **params: Any
+    ) -> AsyncGenerator[str, None]:
         """The answer piece by piece; as `__call__` else."""
+        _check(params)
         whole = Assembly()
         told = 0
         async with aclosing(self._work.stream(_as_messages(messages), whole, **params)) as events:
@@ -180,6 +195,12 @@ def as_event(item: Any) -> Event | None:
     if isinstance(item, Text | Status | Source | Image):
         return item
     return Text(str(item))
+
+
+def _check(params: dict[str, Any]) -> None:
+    name = next((name for name in params if name in _NOT_TAKEN), None)
+    if name is not None:
+        raise AgentError(f"llm takes no `{name}`.", hint=_NOT_TAKEN[name], code="llm_argument")
 
 
 def _as_messages(messages: str | list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -126,6 +126,14 @@ class Work:
         if self.spec.valves.show_progress:
             await self.emit(Status(description, done=False))
 
+    @asynccontextmanager
+    async def asking(self, *, silently: bool = False) -> AsyncIterator[None]:
+        """While the LLM is asked: says so, and does not hand over to the caller."""
+        with self.state.working():
+            if not silently:
+                await self.status("Thinking…")
+            yield
+
     def sampling(self) -> dict[str, Any]:
         """Fields of an LLM request that the chat and the valves set, without tools."""
         params = {k: v for k, v in self.task.params.items() if k not in ("tools", "tool_choice")}
@@ -137,6 +145,7 @@ class Work:
         self,
         messages: list[dict[str, Any]],
         into: Assembly,
+        /,
         *,
         tools: list[dict[str, Any]] | None = None,
         **params: Any,
@@ -169,16 +178,18 @@ class Work:
         if tools:
             payload["tools"] = tools
         facts = Facts()
-        with self.state.working():
-            async with aclosing(self.services.llm.stream(self.connection, payload, facts)) as blocks:
-                async for block in blocks:
-                    for event in _events(block, facts.chunks, into):
-                        yield event
+        # A persona without tools speaks at once, as in its own chats.
+        silently = self.spec.agent_type == "persona" and not tools
+        asked = self.services.llm.stream(self.connection, payload, facts)
+        async with self.asking(silently=silently), aclosing(asked) as blocks:
+            async for block in blocks:
+                for event in _events(block, facts.chunks, into):
+                    yield event
         self.spend(into.usage, 0 if into.usage else len(json.dumps(messages)) + len(into.text))
         # What the agent that was asked says stands in the transcript; what others say to it does not.
         self.state.memo.record(key, into.message(), inner=self.parent is not None)
 
-    async def complete(self, messages: list[dict[str, Any]], **params: Any) -> str:
+    async def complete(self, messages: list[dict[str, Any]], /, **params: Any) -> str:
         """One LLM call whose words go to the agent's code, not to the chat.
 
         Raises:

@@ -124,12 +124,14 @@ def _line(data: dict[str, Any]) -> bytes:
 def error_body(error: AgentModeError, output: str = "") -> dict[str, Any]:
     """An error as OpenAI's clients and Open WebUI read it: `{"error": {"message", "type", "code", …}}`.
 
+    Its message holds the cure too: they show nothing else.
+
     Args:
         error: what went wrong.
         output: what was said until then, where nobody has it yet. Inside of `error`: OpenAI's client library
             hands on nothing else.
     """
-    told = {**error.report(), "type": type(error).__name__}
+    told = {**error.report(), "message": str(error), "type": type(error).__name__}
     return {"error": told | ({"output": output} if output else {})}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent_mode.counting import counted
 from agent_mode.errors import SandboxError
@@ -21,8 +23,21 @@ _CURRENT = "\nCurrent thread "
 _CORRECT = "Correct the agent's code; the run's record shows the whole trace."
 
 
-def reported(message: Message, limits: Limits) -> SandboxError:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a question of the code failed."""
+
+    code: str
+    status: int
+
+
+def reported(message: Message, limits: Limits, told: Mapping[int, Told]) -> SandboxError:
     """The error that the process of the code reports.
+
+    Args:
+        message: what it says.
+        limits: those of the run.
+        told: the failures that it was told of, by number of its question.
 
     Raises:
         Garbled: it reports none of the known ones.
@@ -30,7 +45,7 @@ def reported(message: Message, limits: Limits) -> SandboxError:
     line = _number(message.get("line"))
     match message.get("code"):
         case "code_failed":
-            return _failed(message, line)
+            return _failed(message, line, told)
         case "code_syntax":
             return _syntax(_text(message, "text"), line, _number(message.get("column")))
         case "code_no_run":
@@ -65,7 +80,7 @@ def out_of_time(limits: Limits, printed: str) -> SandboxError:
     return SandboxError(
         f"The agent's code was ended because it took longer than {counted(limits.seconds, 'second')}"
         f"{_where(place(printed), ', in line')}.",
-        hint="Make the code faster, or raise the agent's limit of time.",
+        hint="Make the code faster, or let an admin raise the valve `code_seconds`.",
         code="code_timeout",
     ).with_detail(printed)
 
@@ -75,7 +90,7 @@ def out_of_memory(limits: Limits, line: int | None) -> SandboxError:
     return SandboxError(
         f"The agent's code was ended because it needs more than {limits.memory_mb} MiB of memory"
         f"{_where(line, ', in line')}.",
-        hint="Have the code work on less at a time, or raise the agent's limit of memory.",
+        hint="Have the code work on less at a time, or let an admin raise the valve `code_memory_mb`.",
         code="code_memory",
     )
 
@@ -167,14 +182,19 @@ def place(printed: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _failed(message: Message, line: int | None) -> SandboxError:
+def _failed(message: Message, line: int | None, told: Mapping[int, Told]) -> SandboxError:
     kind, text = _text(message, "type"), _text(message, "text")
     hint = _text(message, "hint") if "hint" in message else ""
     what = without_secrets(f"{kind}: {text}" if text else kind)
+    # What was asked for failed, and the code let it pass: then that is what happened. It is looked up, not
+    # believed: code could call any fault of its own a limit or a refusal.
+    question = _number(message.get("question"))
+    ours = told.get(question) if question is not None else None
     return SandboxError(
         f"The agent's code failed{_where(line, ' in line')}: {what}",
         hint=hint or _CORRECT,
-        code="code_failed",
+        code=ours.code if ours else "code_failed",
+        status=ours.status if ours else None,
         retryable=message.get("retryable") is True,
     ).with_detail(clean(str(message.get("trace", "")))[:_TRACE])
 

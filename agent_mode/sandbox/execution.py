@@ -31,6 +31,8 @@ OPEN_QUESTIONS = 64
 """How many questions are answered at once, before the code has to wait."""
 REAP_SECONDS = 5.0
 """How long an ended process may take to be gone."""
+_KEPT_FAILURES = 1_000
+"""How many failures that the code was told of are remembered; the code ends with one of the last."""
 _GRACE_SECONDS = 1.0
 """How long a process lives that has closed its connection."""
 _LOCATE_SECONDS = 0.1
@@ -60,6 +62,7 @@ class Execution:
         self._items: deque[Item] = deque()
         self._waiting_bytes = self._count = self._bytes = 0
         self._questions: dict[int, asyncio.Task[None]] = {}
+        self._told: dict[int, endings.Told] = {}
         self._ending: BaseException | None = None
         self._sent = self._begun = self._halted = self._resuming = self._eof = self._ended = False
         self._status: int | None = None
@@ -216,7 +219,7 @@ class Execution:
             case "end":
                 self._conclude(None)
             case "error":
-                self._conclude(endings.reported(message, self._limits))
+                self._conclude(endings.reported(message, self._limits, self._told))
             case _:
                 self._item(message)
 
@@ -266,6 +269,9 @@ class Execution:
                 value = None
             self._link.send({"id": number, "value": value})
         except AgentModeError as error:
+            self._told[number] = endings.Told(error.code, error.status)
+            if len(self._told) > _KEPT_FAILURES:
+                del self._told[next(iter(self._told))]
             self._link.send({"id": number, "error": _told(error)})
         except TooLarge as error:
             self._link.send(

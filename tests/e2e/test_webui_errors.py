@@ -97,6 +97,16 @@ CODE: dict[str, tuple[str, str]] = {
     "model": ("So far so good.", "The model provider has trouble (503)"),
     "stranger": ("So far so good.", "Breaker may not call an agent “nobody”. It may call: teacher."),
 }
+CODES = {
+    "code": "code_failed",
+    "tool": "tool_failed",
+    "loop": "code_timeout",
+    "exit": "code_exited",
+    "memory": "code_memory",
+    "model": "provider_unavailable",
+    "stranger": "agent_not_allowed",
+}
+"""What the line above each answer calls it: what the code let pass keeps its name."""
 LIMITS: dict[str, tuple[str, str]] = {
     "tell: Let me see.\ncall: clock\nthen call: clock\nthen call: clock": (
         "Let me see.",
@@ -175,8 +185,8 @@ def test_errors_of_the_provider(ann: Window, model: str) -> None:
 
 def test_errors_of_an_agents_code(ann: Window) -> None:
     ann.new_chat("breaker", tools=KIT)
-    for answer in fails(ann, CODE, "Failed: code_"):
-        assert re.search(r"· agent breaker · .* · run [0-9a-f]{20}$", answer.statuses[0])
+    for answer, code in zip(fails(ann, CODE, "Failed: "), CODES.values(), strict=True):
+        assert re.search(rf"^Failed: {code} · agent breaker · .* · run [0-9a-f]{{20}}$", answer.statuses[0])
 
 
 def test_limits(ann: Window) -> None:
@@ -202,7 +212,7 @@ def test_a_fault_in_a_pipeline_file(stand: Stand, ann: Window) -> None:
 def test_denied_access(bob: Window) -> None:
     bob.new_chat("breaker")
     words = "The user may not use 🍎 Teacher. An admin can grant access to its model"
-    fails(bob, {"agent": ("So far so good.", words)}, "Failed: code_")
+    fails(bob, {"agent": ("So far so good.", words)}, "Failed: agent_no_access")
 
     bob.new_chat("personas.coder")
     refused = bob.ask("!teacher say: secrets")

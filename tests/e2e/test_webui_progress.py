@@ -76,7 +76,7 @@ def test_lines_come_and_are_closed(ann: Window) -> None:
     assert not moves(ann)
 
     ann.element(answer).get_by_label("Toggle status history").click()
-    assert ann.answer.statuses[-2:] == ["Looking at the sky…", "Seen the sky"]
+    assert ann.answer.statuses[-3:] == ["Looking at the sky…", "Thinking…", "Seen the sky"]
     assert not moves(ann)
     ann.reload()
     assert ann.answer.statuses == ["Seen the sky"]

@@ -411,6 +411,34 @@ async def run(turn, tools, status):
         assert [line.description for line in told.of(Status) if line.done] == last
 
 
+async def test_who_waits_for_the_model_sees_that(runtime: Runtime, provider: Provider) -> None:
+    async def filed(_turn: Any, _tools: Any, llm: Any, _call_agent: Any, _status: Any) -> AsyncIterator[str]:
+        yield await llm("say: a")
+
+    def lines(told: Told) -> list[tuple[str, bool]]:
+        return [(line.description, line.done) for line in told.of(Status)]
+
+    thinking, done = ("Thinking…", False), ("Done", True)
+    for spec in (
+        agent(),
+        coded(filed),
+        python("async def run(llm):\n    yield await llm('say: a')\n"),
+        python("async def run(llm):\n    async for part in llm.stream('say: a'): yield part\n"),
+    ):
+        told = await play(runtime, spec, task("say: a"))
+        assert (told.text, lines(told)) == ("a", [thinking, done]), spec.agent_type
+        assert isinstance(told.events[0], Status), "it stands there before the first word"
+    told = await play(runtime, agent(), task("call: clock {}"))
+    assert lines(told) == [thinking, ("Calling clock…", False), ("Calling clock…", True), thinking, done]
+    told = await play(runtime, agent(), task("like: stub-503"))
+    assert [line.error for line in told.of(Status)] == [False, True]
+    assert lines(told)[-1][1]
+
+    silent = (agent(show_progress=False), agent(allowed_tools="-*"), python("async def run(): yield 'a'"))
+    for spec in silent:
+        assert lines(await play(runtime, spec, task("say: a"))) == []
+
+
 def python(code: str, agent_id: str = "helper", **valves: Any) -> AgentSpec:
     """An agent whose code runs in a process of its own."""
     definition = CustomPythonDefinition(code=code, instructions=None, model=None)
@@ -429,11 +457,61 @@ async def run(llm, status):
     assert [picture.description for picture in told.of(Image)] == ["a red ship"]
 
 
-async def test_what_may_work_later_is_told_of_code_too(runtime: Runtime) -> None:
-    code = "async def run(llm):\n    yield await llm('like: stub-503')\n"
-    told = await play(runtime, python(code), task("Go"))
-    assert told.failure is not None
-    assert (told.failure.error.code, told.failure.error.retryable) == ("code_failed", True)
+@pytest.mark.parametrize(
+    ("code", "valves", "told"),
+    [
+        ("yield await llm('like: stub-503')", {}, ("provider_unavailable", 502, True)),
+        (
+            "yield await llm('say: a')\n    yield await llm('say: b')",
+            {"max_steps": 1},
+            ("limit_steps", 429, False),
+        ),
+        ("yield await call_agent('nobody', 'x')", {}, ("agent_not_allowed", 403, False)),
+    ],
+)
+async def test_what_fails_below_code_is_told_as_of_other_engines(
+    runtime: Runtime, code: str, valves: dict[str, Any], told: tuple[str, int, bool]
+) -> None:
+    code = f"async def run(llm, call_agent):\n    {code}\n"
+    failure = (await play(runtime, python(code, **valves), task("Go"))).failure
+    assert failure is not None
+    assert (failure.error.code, failure.error.status, failure.error.retryable) == told
+    assert "The agent's code failed in line" in failure.error.message
+
+
+@pytest.mark.parametrize(
+    "how", ["yield await llm('say: a', {})", "async for _ in llm.stream('say: a', {}): pass"]
+)
+@pytest.mark.parametrize(
+    "field", ["model='gpt-9'", "messages=[]", "tools=[]", "stream=True", "tool_choice='auto'"]
+)
+async def test_code_is_told_what_it_cannot_set_of_a_request(
+    runtime: Runtime, provider: Provider, how: str, field: str
+) -> None:
+    line = how.format(field)
+
+    async def filed(_turn: Any, _tools: Any, llm: Any, _call_agent: Any, _status: Any) -> AsyncIterator[str]:
+        scope: dict[str, Any] = {}
+        exec(f"async def run(llm):\n    {line}\n    if False: yield", scope)
+        async for piece in scope["run"](llm):
+            yield piece
+
+    provider.clear()
+    for spec in (python(f"async def run(llm):\n    {line}\n    if False: yield\n"), coded(filed)):
+        failure = (await play(runtime, spec, task("Go"))).failure
+        assert failure is not None
+        assert failure.error.code == "llm_argument"
+        name = field.partition("=")[0]
+        assert f"llm takes no `{name}`." in failure.error.message
+        assert failure.error.hint
+    assert not provider.chats, "it is refused, not ignored"
+
+
+async def test_fields_of_a_request_that_code_may_set_arrive(runtime: Runtime, provider: Provider) -> None:
+    code = "async def run(llm):\n    yield await llm('say: a', temperature=0, into=1, self=2)\n"
+    assert (await play(runtime, python(code), task("Go"))).text == "a"
+    body = provider.last().body
+    assert (body["temperature"], body["into"], body["self"]) == (0, 1, 2)
 
 
 async def test_memory_is_what_the_valve_says(runtime: Runtime) -> None:

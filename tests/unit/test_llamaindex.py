@@ -947,6 +947,15 @@ async def stopped(runtime: Runtime, spec: AgentSpec, asked: Task, when: Callable
     return said
 
 
+@pytest.mark.parametrize("model", ["stub-hang", "stub-stall", "stub-slow"])
+async def test_stop_ends_a_run_on_a_server_that_is_too_busy_to_wait_for_that(
+    runtime: Runtime, provider: Provider, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_mode.agents.llamaindex.running._END_PATIENCE", 0)
+    await stopped(runtime, defined(valves={"llm_model": model}), task("Hello"), lambda: provider.active == 1)
+    await closed(provider)
+
+
 @pytest.mark.parametrize("style", ["function", "react"])
 @pytest.mark.parametrize("model", ["stub-hang", "stub-stall", "stub-slow"])
 async def test_stop_closes_the_providers_connection(

@@ -115,7 +115,7 @@ def _went_wrong(mishaps: list[Mishap], failed: list[RunRecord]) -> None:
             for record in older[: max(0, _LAST - len(mishaps))]:
                 error = record.error or {}
                 hint = str(error.get("hint") or "")
-                message = str(error.get("message") or "").removesuffix(hint).strip()
+                message = str(error.get("message") or "")
                 _mishap(record.agent, record.started_at, message, hint, str(error.get("code")), record.id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import Any
 
@@ -20,7 +21,9 @@ from agent_mode.errors import AgentError, AgentModeError, LimitError
 from agent_mode.observe.redaction import said
 
 _END_PATIENCE = 0.4
-"""Seconds that a workflow's steps get to end after they were cancelled."""
+"""Seconds that a run waits for its workflow's steps to end after they were cancelled."""
+_END_SECONDS = 60.0
+"""Seconds that they have for it on a server that is very busy."""
 _TEXT_FIELDS = ("user_msg", "input", "query", "question", "message", "text", "topic", "task", "prompt")
 """Names under which a start event may want the user's words."""
 
@@ -36,7 +39,7 @@ async def run(work: Work) -> None:
     try:
         workflow = await build(work, context)
         listener = Listener(work, workflow, context)
-        await _listen(workflow.run(**_inputs(work, workflow, context)), listener)
+        await _listen(workflow.run(**_inputs(work, workflow, context)), listener, work)
         await listener.tell_result()
     except AgentModeError:
         raise
@@ -49,7 +52,7 @@ async def run(work: Work) -> None:
         await context.llm.aclose()
 
 
-async def _listen(handler: WorkflowHandler, listener: Listener) -> None:
+async def _listen(handler: WorkflowHandler, listener: Listener, work: Work) -> None:
     """Follows a workflow to its end, and leaves nothing of it running."""
     try:
         async with aclosing(handler.stream_events()) as events:
@@ -57,7 +60,9 @@ async def _listen(handler: WorkflowHandler, listener: Listener) -> None:
         await handler
     finally:
         if not handler.is_done():
-            await handler.cancel_run(timeout=_END_PATIENCE)
+            # LlamaIndex forgets a step that has just begun if this is interrupted: it would run for ever.
+            ending = work.services.spawn(handler.cancel_run(timeout=_END_SECONDS))
+            await asyncio.wait({ending}, timeout=_END_PATIENCE)
 
 
 def _inputs(work: Work, workflow: Workflow, context: BuildContext) -> dict[str, Any]:

@@ -8,6 +8,7 @@ connection pool, the retries and the readable errors.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
@@ -75,8 +76,7 @@ class RunTransport(httpx.AsyncBaseTransport):
         if stream:
             answer = _Answer(self._ask(payload, key, size, self._calls), self._open)
             return httpx.Response(200, headers=_STREAM, stream=answer, request=request)
-        with work.state.working():
-            await work.status("Thinking…")
+        async with work.asking():
             data = await work.services.llm.complete(work.connection, payload)
         self._note(key, size, {"choices": [_first(data)]}, data.get("usage"))
         return httpx.Response(200, json=data, request=request)
@@ -106,13 +106,12 @@ class RunTransport(httpx.AsyncBaseTransport):
             call.get("id") for message in payload["messages"] for call in message.get("tool_calls") or ()
         }
         payload["stream_options"] = {"include_usage": True}
-        with work.state.working():
-            await work.status("Thinking…")
-            async with aclosing(work.services.llm.stream(work.connection, payload, facts)) as blocks:
-                async for block in blocks:
-                    for piece in _pieces(_readable(block, whole, taken, f"call_{number}")):
-                        yield piece
-                        await asyncio.sleep(0)
+        asked = work.services.llm.stream(work.connection, payload, facts)
+        async with work.asking(), aclosing(asked) as blocks:
+            async for block in blocks:
+                for piece in _pieces(_readable(block, whole, taken, f"call_{number}")):
+                    yield piece
+                    await asyncio.sleep(0)
         self._note(key, size, {"choices": [{"message": whole.message()}]}, facts.usage)
 
     def _note(self, key: str, size: int, answer: dict[str, Any], usage: Any) -> None:
@@ -136,6 +135,8 @@ class _Answer(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._among.discard(self)
+        if inspect.isasyncgen(self._blocks) and self._blocks.ag_running:
+            return  # a step reads it that is being cancelled, and closes it
         await self._blocks.aclose()
 
 

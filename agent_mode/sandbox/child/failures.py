@@ -46,6 +46,7 @@ def _described(error: BaseException) -> Message:
     }
     if isinstance(error, AgentError):
         message |= {"hint": str(error.hint)[:_TEXT], "retryable": bool(error.retryable)}
+        message |= {"question": error.question}
     return message
 
 

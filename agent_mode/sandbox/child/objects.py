@@ -38,6 +38,9 @@ class AgentError(Exception):
         retryable: whether the same may work later.
     """
 
+    question: int | None = None
+    """Number of the question that the server answered with it; None: the code made it."""
+
     def __init__(
         self, message: str, *, code: str = "agent_mode_error", hint: str = "", retryable: bool = False
     ) -> None:
@@ -118,12 +121,14 @@ def _checked(answer: Message) -> Message:
     error = answer.get("error")
     if error is None:
         return answer
-    raise AgentError(
+    failure = AgentError(
         error["message"],
         code=error["code"],
         hint=error.get("hint", ""),
         retryable=bool(error.get("retryable")),
     )
+    failure.question = answer["id"]
+    raise failure
 
 
 class Tools:

@@ -11,6 +11,8 @@ import traceback
 
 import anyio.to_thread
 
+PLACES = ("agent_mode", "aiohttp", "llama_index", "workflows")
+
 
 class Pipeline:
     def __init__(self):
@@ -46,11 +48,11 @@ def layers():
 
 
 def tasks():
-    """The code that each task of ours runs."""
+    """The code that each task of ours runs, or of LlamaIndex for us."""
     found = []
     for task in asyncio.all_tasks():
         code = getattr(task.get_coro(), "cr_code", None)
-        if code is not None and any(part in code.co_filename for part in ("agent_mode", "aiohttp")):
+        if code is not None and any(part in code.co_filename for part in PLACES):
             found.append(code.co_name)
     return sorted(found)
 

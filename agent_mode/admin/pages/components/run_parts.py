@@ -115,7 +115,7 @@ def draw_timeline(record: RunRecord) -> None:
     if record.error:
         error = record.error
         hint = str(error.get("hint") or "")
-        message = str(error.get("message") or "").removesuffix(hint).strip()
+        message = str(error.get("message") or "")
         banner(f"{message} ({error.get('code')})", hint, tone="error")
 
 
