@@ -10,13 +10,16 @@ import getpass
 import json
 import os
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiofiles
 
+from agent_mode.admin import agent_files
 from agent_mode.admin import persona_files as files
 from agent_mode.counting import counted
 from agent_mode.errors import CatalogueError, ConfigurationError, StoreError
@@ -24,6 +27,7 @@ from agent_mode.observe.logs import get_logger
 from agent_mode.prompts import guard
 from agent_mode.settings import Settings
 from agent_mode.store import formats, updates
+from agent_mode.store.agents import AgentStore
 from agent_mode.store.audit import AuditStore
 from agent_mode.store.backup_files import Backup
 from agent_mode.store.backups import BackupPolicy, Backups
@@ -42,15 +46,16 @@ DRY = "Nothing was changed. Add --apply to do it."
 
 def add_commands(commands: Any) -> None:
     """Adds the commands to the parser of `python -m agent_mode`."""
-    into = commands.add_parser("import", help="bring personas of a file into the store")
+    into = commands.add_parser("import", help="bring personas or agents of a file into the store")
     into.add_argument("file", type=Path, help="JSON, PNG card, Markdown or CSV; the format is recognised")
     into.add_argument("--overwrite", action="store_true", help="replace what was written or edited here")
     _apply_flag(into)
-    out = commands.add_parser("export", help="write personas to a file")
+    out = commands.add_parser("export", help="write personas, or the agents, to a file")
     out.add_argument("file", type=Path)
     exported = ", ".join(item.name for item in formats.FORMATS.values() if item.write)
     out.add_argument("--format", default="agent-mode", help=f"one of: {exported}")
     out.add_argument("--keys", default="", help="which personas, comma separated; default: all")
+    out.add_argument("--agents", action="store_true", help="all agents instead, with their secrets")
     back = commands.add_parser("backup", help="back up all personas, or list the backups")
     back.add_argument("--list", action="store_true", help="list the backups")
     restore = commands.add_parser("restore", help="bring all personas back to a backup")
@@ -74,10 +79,12 @@ async def run(arguments: Namespace, settings: Settings) -> list[str]:
     Raises:
         AgentModeError: it cannot be done; nothing was changed.
     """
-    async with _store(settings) as (store, backups, audit):
+    async with _store(settings) as (store, agents, backups, audit):
         match arguments.command:
             case "import":
-                return await _import(store, audit, arguments, settings)
+                return await _import(store, agents, audit, arguments, settings)
+            case "export" if arguments.agents:
+                return await _export_agents(agents, arguments)
             case "export":
                 return await _export(store, arguments)
             case "backup":
@@ -89,7 +96,9 @@ async def run(arguments: Namespace, settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backups, AuditStore]]:
+async def _store(
+    settings: Settings,
+) -> AsyncIterator[tuple[PersonaStore, AgentStore, Backups, AuditStore]]:
     db = await Database.open(settings.resolved_database_url(), create=False)
     try:
         valves = await _valves(settings)
@@ -101,7 +110,7 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[PersonaStore, Backup
         store.before_replacing = backups.make
         audit = AuditStore(db)
         try:
-            yield store, backups, audit
+            yield store, AgentStore(db), backups, audit
         finally:
             await audit.close()
     finally:
@@ -127,7 +136,7 @@ def _record(audit: AuditStore, action: str, kind: str, target: str, text: str = 
 
 
 async def _import(
-    store: PersonaStore, audit: AuditStore, arguments: Namespace, settings: Settings
+    store: PersonaStore, agents: AgentStore, audit: AuditStore, arguments: Namespace, settings: Settings
 ) -> list[str]:
     try:
         async with aiofiles.open(arguments.file, "rb") as file:
@@ -136,6 +145,8 @@ async def _import(
         raise CatalogueError(
             f"{arguments.file} cannot be read ({error.strerror}).", hint="Check the path.", field="file"
         ) from error
+    if (entries := agent_files.read(data)) is not None:
+        return await _import_agents(agents, store, audit, arguments, entries)
     found = await files.incoming(store, data, arguments.file.name, overwrite=arguments.overwrite)
     found.refuse_flagged(settings.override_phrases)
     plan = found.plan
@@ -144,9 +155,34 @@ async def _import(
     if not arguments.apply:
         return [*lines, DRY]
     report = await apply_import(store, plan, _author(), message=f"imported from {arguments.file.name}")
-    counts = ", ".join(f"{report.count(o)} {o}" for o in ("created", "updated", "unchanged", "refused"))
+    counts = _counts(report.steps)
     _record(audit, "imported", "persona", arguments.file.name, counts)
     return [*(_line(step, planned=False) for step in report.steps), f"Done: {counts}."]
+
+
+async def _import_agents(
+    agents: AgentStore, personas: PersonaStore, audit: AuditStore, arguments: Namespace, entries: list[Any]
+) -> list[str]:
+    steps = await agent_files.bring(
+        agents,
+        personas,
+        entries,
+        _author(),
+        f"imported from {arguments.file.name}",
+        overwrite=arguments.overwrite,
+        apply=arguments.apply,
+    )
+    lines = [_line(step, planned=not arguments.apply) for step in steps]
+    if not arguments.apply:
+        return [*lines, DRY]
+    counts = _counts(steps)
+    _record(audit, "imported", "agent", arguments.file.name, counts)
+    return [*lines, f"Done: {counts}."]
+
+
+def _counts(steps: Sequence[ImportStep]) -> str:
+    outcomes = Counter(step.outcome for step in steps)
+    return ", ".join(f"{outcomes[o]} {o}" for o in ("created", "updated", "unchanged", "refused"))
 
 
 def _author() -> str:
@@ -170,15 +206,25 @@ def _line(step: ImportStep, *, planned: bool) -> str:
 async def _export(store: PersonaStore, arguments: Namespace) -> list[str]:
     wanted = {key.strip() for key in arguments.keys.split(",")} - {""}
     personas = await files.chosen(store, sorted(wanted) or None)
-    data = formats.write(arguments.format, personas)
+    await _write(arguments.file, formats.write(arguments.format, personas))
+    return [f"{counted(len(personas), 'persona')} written to {arguments.file}."]
+
+
+async def _export_agents(store: AgentStore, arguments: Namespace) -> list[str]:
+    data, count = await agent_files.written(store)
+    await _write(arguments.file, data, mode=0o600)
+    return [f"{counted(count, 'agent')} written to {arguments.file}, secrets included: keep it safe."]
+
+
+async def _write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Writes a file; a new one has this mode, less the umask."""
     try:
-        async with aiofiles.open(arguments.file, "wb") as file:
+        async with aiofiles.open(path, "wb", opener=partial(os.open, mode=mode)) as file:
             await file.write(data)
     except OSError as error:
         raise StoreError(
-            f"{arguments.file} cannot be written ({error.strerror}).", hint="Choose another place."
+            f"{path} cannot be written ({error.strerror}).", hint="Choose another place."
         ) from error
-    return [f"{counted(len(personas), 'persona')} written to {arguments.file}."]
 
 
 def _listed(backup: Backup) -> str:

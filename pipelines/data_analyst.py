@@ -52,7 +52,10 @@ class Pipeline(AgentPipeline):
         yield (facts := "\n".join(["| column | n | sum | mean |", "|---|---|---|---|", *lines, "\n"]))
         name, values = next(iter(columns.items()))
         labels = [str(next((row[key] for key in row if key not in columns), "")) for row in rows]
-        await status.image(bar_chart(labels, values, title=name), description=f"Chart of {name}")
+        try:
+            await status.image(bar_chart(labels, values, title=name), description=f"Chart of {name}")
+        except AgentError as error:  # a stock server may have no Pillow
+            yield f"*No chart: {error}*\n\n"
         explainer = str(self.valves.allowed_agents).split(",")[0]
         try:
             yield await call_agent(explainer, f"Explain in short:\n{facts}")

@@ -100,6 +100,6 @@ def _simple(page: str, words: list[str]) -> Command | None:
         words = words[1:]
     if words and words[0] == "export":
         names += [found[1] for word in words[1:] if (found := _ASSIGNMENT.fullmatch(word))]
-    redirected = next((place for place, word in enumerate(words) if word.startswith(">")), len(words))
+    redirected = next((place for place, word in enumerate(words) if word.startswith((">", "<"))), len(words))
     words = words[:redirected]
     return Command(page, tuple(words), tuple(names)) if words or names else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from agent_mode.errors import AgentError
+
 _WIDTH, _HEIGHT, _MARGIN, _TOP = 960, 540, 70, 60
 _MOST = 40
 _BAR, _INK, _LINE, _PAPER = "#4f7cff", "#1f2430", "#d5d9e2", "#ffffff"
@@ -22,10 +24,16 @@ def bar_chart(labels: Sequence[str], values: Sequence[float], *, title: str = ""
         a PNG of 960 by 540 pixels.
 
     Raises:
+        AgentError: Pillow is not installed, as on a stock server.
         ValueError: there are no values.
     """
-    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415  lazily: most agents draw nothing
-
+    try:
+        from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415  lazily: most agents draw nothing
+    except ImportError as error:
+        raise AgentError(
+            "A chart needs the package Pillow, which this server does not have.",
+            hint="Run `pip install pillow` for the server's Python and restart.",
+        ) from error
     if not values:
         raise ValueError("A chart needs at least one value.")
     labels, values = list(labels)[:_MOST], list(values)[:_MOST]

@@ -24,7 +24,7 @@ from tests.e2e.admin import AdminPage
 from tests.e2e.driver import CHROMIUM_FLAGS, PATIENCE, Window
 from tests.e2e.stand import ScriptedProvider, Stand
 from tests.e2e.webui import Account
-from tests.server.servers import ROOT
+from tests.server.servers import ROOT, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -121,10 +121,10 @@ def open_window(chromium: Browser, windows: list[Window]) -> Iterator[Open]:
 
 @pytest.fixture
 def agents_page(stand: Stand, chromium: Browser, admin_pages: list[AdminPage]) -> Iterator[OpenAdmin]:
-    """Opens the Agents page of our server in a window of its own."""
+    """Opens the Agents page of our server, or of another one, in a window of its own."""
 
-    def open_one(**options: Any) -> AdminPage:
-        admin_pages.append(AdminPage(chromium, stand.ours, **options))
+    def open_one(server: Server | None = None, **options: Any) -> AdminPage:
+        admin_pages.append(AdminPage(chromium, server or stand.ours, **options))
         return admin_pages[-1]
 
     yield open_one

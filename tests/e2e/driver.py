@@ -338,6 +338,15 @@ class Window:
         self.page.goto(f"{self.account.webui.url}/admin/settings/{tab}")
         return self.page.locator(f"#tab-admin-{tab}")
 
+    @contextmanager
+    def adding_a_connection(self) -> Iterator[tuple[Locator, Locator]]:
+        """The fields for URL and key in the dialog of a new connection, which is saved at the end."""
+        self.settings("connections").get_by_label("Add Connection").click()
+        dialog = self.page.get_by_role("dialog").last
+        yield dialog.get_by_placeholder("API Base URL"), dialog.get_by_placeholder("API Key")
+        dialog.get_by_role("button", name="Save", exact=True).click()
+        self.until(lambda: any("updated" in toast.lower() for toast in self.toasts))
+
     def upload_pipeline(self, file: Path) -> str:
         """Uploads a file in the Pipelines tab, to the first server there; returns what the page said."""
         tab = self.settings("pipelines")

@@ -34,9 +34,12 @@ class ValvesForm:
         window: of an admin.
         server: it has to be connected.
         pipeline: as the page lists it.
+        holds: a field of it.
     """
 
-    def __init__(self, window: Window, server: Server, pipeline: str) -> None:
+    def __init__(
+        self, window: Window, server: Server, pipeline: str, *, holds: str = "Keyword Prefix"
+    ) -> None:
         self._window = window
         self._page = window.page
         with self._loading():
@@ -46,7 +49,7 @@ class ValvesForm:
             if box.evaluate("box => box.selectedOptions[0]?.label.trim()") != label:
                 with self._loading():
                     box.select_option(label=label)
-        self._field("Keyword Prefix").wait_for()
+        self._field(holds).wait_for()
 
     @contextmanager
     def _loading(self) -> Iterator[None]:

@@ -4,6 +4,7 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -57,9 +58,22 @@ def prompt(stand: Stand, key: str) -> str:
 
 
 def drop(main: Locator, name: str, data: bytes) -> None:
-    main.locator("input[type=file]").set_input_files(
-        {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-    )
+    """Drags a file over the field and lets go of it there."""
+    file = """([name, data]) => {
+        const dragged = new DataTransfer();
+        dragged.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name));
+        return dragged;
+    }"""
+    dragged = main.page.evaluate_handle(file, [name, base64.b64encode(data).decode()])
+    main.locator(".q-uploader").dispatch_event("dragover", {"dataTransfer": dragged})
+    main.locator(".q-uploader__dnd").dispatch_event("drop", {"dataTransfer": dragged})
+
+
+def choose(main: Locator, name: str, data: bytes) -> None:
+    """Takes a file in the browser's own dialog."""
+    with main.page.expect_file_chooser() as asked:
+        main.get_by_role("button", name="Choose a file").click()
+    asked.value.set_files({"name": name, "mimeType": "application/octet-stream", "buffer": data})
 
 
 def test_a_persona_is_edited_compared_and_rolled_back(
@@ -194,7 +208,7 @@ def test_110_personas_come_in_and_a_backup_takes_them_out_again(
     assert personas(stand.ours, "category=extra&limit=1")["total"] == 110
     drop(main, "extra.json", json.dumps(entries[:110]).encode())
     expect(main.get_by_text("110 unchanged")).to_be_visible()
-    drop(main, "noise.json", b"{")
+    choose(main, "noise.json", b"{")
     expect(main.get_by_text("not usable JSON").or_(main.get_by_role("alert"))).to_be_visible()
 
     main = window.open("/personas?category=extra&page=2")

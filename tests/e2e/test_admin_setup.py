@@ -4,14 +4,22 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.admin import AdminPage
 from tests.e2e.conftest import OpenAdmin
-from tests.e2e.stand import Stand
+from tests.e2e.driver import Window
+from tests.e2e.stand import OURS, PLAIN, Stand
 from tests.e2e.webui import EVERYBODY
+from tests.server.servers import Server, make, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
 
 POET = "personas.poet"
 CHEF = "personas.chef"
@@ -50,27 +58,78 @@ def withdraw(window: AdminPage, name: str) -> None:
     expect(window.page.get_by_text("Withdrew 1 model.")).to_be_visible()
 
 
-def test_from_zero(stand: Stand, agents_page: OpenAdmin) -> None:
-    window = agents_page().sign_in()
-    stand.admin.connect(stand.plain_connection)
-    try:
-        shown = window.open("/setup")
-        expect(shown.get_by_text("None of its connections has this server's key.").first).to_be_visible()
-        expect(shown.get_by_text("None of this server's models is listed.").first).to_be_visible()
-        expect(shown.get_by_text(f"Version 0.12.4 at {stand.webui.url}.")).to_be_visible()
-        expect(shown.get_by_text("It is accepted, and may do what admins may.")).to_be_visible()
-        expect(shown.get_by_text(stand.ours.url, exact=True)).to_be_visible()
-        assert stand.ours.key not in window.page.content()
-        shown.get_by_role("button", name="Show key").click()
-        expect(shown.get_by_text(stand.ours.key)).to_be_visible()
-        shown.get_by_role("button", name="Copy key").click()
-        expect(window.page.get_by_text("Key copied.")).to_be_visible()
-    finally:
+@pytest.fixture
+def fresh(stand: Stand, tmp_path: Path) -> Iterator[Server]:
+    """A server that was told of its LLM alone; Open WebUI has no connection to any of ours."""
+    environment = {"AGENT_MODE_MODEL": PLAIN}
+    url, key = stand.provider.base_url, "key-of-the-fresh-server"
+    server = make(OURS, tmp_path / "home", url, key=key, foreign=(), environment=environment)
+    with running(server):
+        stand.admin.connect(stand.plain_connection)
+        yield server
         stand.admin.connect(stand.connection, stand.plain_connection)
-    shown.get_by_role("button", name="Check again").click()
-    expect(shown.get_by_text(f"It asks {stand.ours.url}.")).to_be_visible()
+
+
+def copied_to(box: Locator, window: AdminPage, name: str) -> None:
+    """Copies a value on Setup, and pastes it into a field of Open WebUI."""
+    window.main.get_by_role("button", name=f"Copy {name.lower()}").click()
+    expect(window.page.get_by_text(f"{name} copied.")).to_be_visible()
+    box.click()
+    box.press("Control+v")
+
+
+def test_from_zero(stand: Stand, fresh: Server, agents_page: OpenAdmin, admin: Window) -> None:
+    window = agents_page(fresh).sign_in()
+    shown = window.open("/setup")
+    expect(shown.get_by_text(f"{stand.provider.base_url} lists")).to_be_visible()
+    unknown = (
+        shown.get_by_text("This server does not know where it is.", exact=True),
+        shown.get_by_text("OPENWEBUI_API_KEY is not set."),
+        shown.get_by_text("It cannot be seen without the steps above.").first,
+    )
+    for words in unknown:
+        expect(words).to_be_visible()
     expect(shown.locator(".am-step--wrong")).to_have_count(0)
+    expect(shown.get_by_text(fresh.url, exact=True)).to_be_visible()
+    assert fresh.key not in window.page.content()
+    shown.get_by_role("button", name="Show key").click()
+    expect(shown.get_by_text(fresh.key)).to_be_visible()
+
+    with admin.adding_a_connection() as (url, key):
+        copied_to(url, window, "URL")
+        expect(url).to_have_value(fresh.url)
+        copied_to(key, window, "Key")
+        expect(key).to_have_value(fresh.key)
+    admin.new_chat()
+    admin.pick("📝 Writer")
+    answer = admin.ask("say: at your service")
+    assert (answer.name, answer.text) == ("📝 Writer", "at your service")
+    shown.get_by_role("button", name="Check again").click()
+    for words in unknown:
+        expect(words).to_be_visible()
     assert not window.console
+
+    fresh.stop()
+    for name in ("OPENWEBUI_URL", "OPENWEBUI_API_KEY"):
+        fresh.environment[name] = stand.ours.environment[name]
+    fresh.spawn()
+    fresh.wait()
+    shown = window.open("/setup")
+    for text in (
+        f"Version 0.12.4 at {stand.webui.url}.",
+        "It is accepted, and may do what admins may.",
+        f"It asks {fresh.url}.",
+    ):
+        expect(shown.get_by_text(text)).to_be_visible()
+    for words in unknown:
+        expect(words).to_be_hidden()
+    expect(shown.locator(".am-step--busy")).to_have_count(0)
+    expect(shown.locator(".am-step--wrong")).to_have_count(0)
+
+    stand.admin.connect(stand.plain_connection)
+    shown.get_by_role("button", name="Check again").click()
+    expect(shown.get_by_text("None of its connections has this server's key.").first).to_be_visible()
+    expect(shown.get_by_text("None of this server's models is listed.").first).to_be_visible()
 
 
 def test_a_group_is_let_in_and_out_again(stand: Stand, agents_page: OpenAdmin) -> None:

@@ -20,13 +20,9 @@ def not_connected(stand: Stand):
 @pytest.mark.usefixtures("not_connected")
 def test_the_url_and_the_key_are_all_it_takes(stand: Stand, admin: Window) -> None:
     assert not [model for model in stand.admin.models() if model.startswith("personas.")]
-    connections = admin.settings("connections")
-    connections.get_by_label("Add Connection").click()
-    dialog = admin.page.get_by_role("dialog").last
-    dialog.get_by_placeholder("API Base URL").fill(stand.ours.url)
-    dialog.get_by_placeholder("API Key").fill(stand.ours.key)
-    dialog.get_by_role("button", name="Save", exact=True).click()
-    admin.until(lambda: any("updated" in toast.lower() for toast in admin.toasts))
+    with admin.adding_a_connection() as (url, key):
+        url.fill(stand.ours.url)
+        key.fill(stand.ours.key)
 
     admin.new_chat()
     offered = admin.models("Writer")

@@ -1,5 +1,7 @@
 """Bundles brought to a stock server by the page of Open WebUI: uploaded, and from an address."""
 
+# Playwright is in the environment of the end-to-end tests alone.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import functools
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.bundles import build
 from tests.e2e.driver import Window
@@ -87,7 +90,7 @@ def test_uploaded_to_a_stock_server(
 
 
 def test_added_from_an_address(admin: Window, bare: Server, provider: ScriptedProvider, address: str) -> None:
-    for name in ("personas", "hotswap", "researcher"):
+    for name in ("personas", "hotswap", "researcher", "data_analyst"):
         assert DONE in admin.add_pipeline(f"{address}/{name}.py")
     chats_work(admin, provider)
 
@@ -97,3 +100,10 @@ def test_added_from_an_address(admin: Window, bare: Server, provider: ScriptedPr
     assert "needs LlamaIndex" in answer.errors[0]
     admin.reload()
     assert admin.answer.errors == answer.errors
+
+    admin.new_chat("data_analyst")
+    answer = admin.ask("```\ncity,people\nA,1\nB,3\n```")
+    assert answer.errors == []
+    assert "No chart: A chart needs the package Pillow" in answer.text, "the stock server's pins have none"
+    row = admin.element(answer).get_by_role("row").filter(has_text="people").first
+    expect(row.get_by_role("cell")).to_have_text(["people", "2", "4", "2"])

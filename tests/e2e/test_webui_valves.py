@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.agents import agents
 from tests.e2e.driver import Window
 from tests.e2e.personas import check, prompts_in, said
 from tests.e2e.pipelines_tab import HOTSWAP, PERSONAS, SAVED, ValvesForm
@@ -16,6 +17,7 @@ from tests.server.servers import Server
 
 WRONG_KEY = "sk-of-nobody-0123456789"
 VALVES = ("personas", "hotswap")
+RESEARCHER = "researcher"
 
 
 @pytest.fixture(scope="module", params=["ours", "stock"])
@@ -30,7 +32,8 @@ def connected(request: pytest.FixtureRequest, stand: Stand) -> Iterator[Server]:
 @pytest.fixture
 def server(connected: Server) -> Iterator[Server]:
     """The same, with its valves put back afterwards."""
-    before = {name: connected.get(f"/{name}/valves").json() for name in VALVES}
+    names = (*VALVES, RESEARCHER) if connected.kind.own else VALVES
+    before = {name: connected.get(f"/{name}/valves").json() for name in names}
     yield connected
     for name, values in before.items():
         connected.post(f"/{name}/valves/update", values)
@@ -110,6 +113,30 @@ def test_a_list_of_models_narrows_the_filter(
     admin.new_chat(PLAIN)
     admin.ask("!writer say: in words")
     check(provider.turns[-1], "writer")
+
+
+@pytest.mark.parametrize("connected", ["ours"], indirect=True)
+def test_the_numbers_of_agents_take_effect(
+    stand: Stand, server: Server, admin: Window, provider: ScriptedProvider
+) -> None:
+    """Of an agent that is a file, and of one of the store."""
+    with agents(stand, {"clerk": {"name": "Clerk"}}):
+        for agent in (RESEARCHER, "clerk"):
+            form = ValvesForm(admin, server, f"{agent} (pipe)", holds="Temperature")
+            assert form.shown("Temperature") is None
+            form.fill("Temperature", "0.25")
+            assert form.save() == SAVED
+            admin.new_chat(agent)
+            assert admin.ask("say: as warm as wanted").text == "as warm as wanted"
+            assert provider.turns[-1].body["temperature"] == 0.25
+
+            form = ValvesForm(admin, server, f"{agent} (pipe)", holds="Temperature")
+            assert form.shown("Temperature") == "0.25"
+            form.fill("Max Seconds", "2")
+            assert form.save() == SAVED
+            admin.new_chat(agent)
+            [error] = admin.ask("like: stub-hang").errors
+            assert "stopped at its limit of 2 seconds" in error
 
 
 def test_wrong_values_are_put_right_and_brick_nothing(

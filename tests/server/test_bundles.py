@@ -182,7 +182,9 @@ def test_example_agents_on_the_stock_pins(server: Server, bundles: dict[str, Pat
     assert "./start.sh" in answer.errors[0]
 
     answer = webui.chat().ask("```\ncity,people\nA,1\nB,3\n```", "data_analyst")
+    assert answer.errors == []
     assert "| people | 2 | 4 | 2 |" in answer.text
+    assert "No chart: A chart needs the package Pillow" in answer.text
     works(server)
 
 

@@ -29,7 +29,7 @@ from tests.docs import scripts, text_of
 from tests.patience import LONG, START_PATIENCE
 from tests.provider import KEY as PROVIDER_KEY
 from tests.provider import Provider
-from tests.server.servers import free_port
+from tests.server.servers import eventually, free_port
 
 pytestmark = pytest.mark.long
 
@@ -173,20 +173,26 @@ def test_backup_and_restore(checkout: Checkout) -> None:
     checkout.start("./start.sh")
     key = checkout.key
     checkout.shell(block("write-an-agent.md", "curl"), KEY=key)
+    headers = {"Authorization": f"Bearer {key}"}
     form = {"key": "sommelier", "name": "Sommelier", "prompt": "You are a sommelier."}
     made = requests.post(
         f"{checkout.url}/api/v1/personas/",
         json=form,
-        headers={"Authorization": f"Bearer {key}"},
+        headers=headers,
         timeout=LONG,
     )
     assert made.status_code == 201
     checkout.shell(block("backup.md", "-m agent_mode backup"))
     exported = json.loads((checkout.home / "personas.json").read_text())
     assert "sommelier" in str(exported)
-    checkout.shell(block("backup.md", "agents.json"), KEY=key)
-    agents = json.loads((checkout.home / "agents.json").read_text())
-    assert [item["id"] for item in agents["items"]] == ["fact-finder"]
+    checkout.shell(block("backup.md", "export agents.json"))
+    agent = f"{checkout.url}/api/v1/agents/fact-finder"
+    before = requests.get(agent, headers=headers, timeout=LONG).json()
+    assert requests.delete(agent, headers=headers, timeout=LONG).status_code == 204
+    assert "Done: 1 created" in checkout.shell(block("backup.md", "import agents.json"))
+    assert eventually(lambda: requests.get(agent, headers=headers, timeout=LONG).json().get("offered"))
+    after = requests.get(agent, headers=headers, timeout=LONG).json()
+    assert all(after[name] == before[name] for name in ("name", "agent_type", "definition", "valves"))
 
     checkout.shell(block("backup.md", "agent_mode.db.copy"))
     with sqlite3.connect(checkout.home / "agent_mode.db.copy") as copy:
@@ -222,6 +228,28 @@ def test_the_commands_on_the_store(checkout: Checkout) -> None:
     said = checkout.shell(re.sub(r"personas-\S+\.json", name, script))
     assert name in said
     assert "Nothing was changed" in said
+
+
+def test_bundles_are_written(checkout: Checkout, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pipelines" / "researcher.py", checkout.home / "my_agent.py")
+    checkout.shell(block("command-line.md", "--output").replace("/tmp/bundles", str(tmp_path / "bundles")))
+    shipped = {path.name for path in (ROOT / "pipelines").glob("*.py")}
+    assert {path.name for path in (checkout.home / "dist").glob("*.py")} == shipped
+    assert [path.name for path in (tmp_path / "bundles").iterdir()] == ["my_agent.py"]
+
+
+def test_the_data_of_a_container_come_back(tmp_path: Path) -> None:
+    """What docs/backup.md lets `tar` do there, done here."""
+    inside = re.compile(r"docker compose (?:exec|run)[^|;\n]* agent-mode (tar [^\n]*)")
+    found = "\n".join(script for script in scripts(text_of("backup.md")))
+    packing, unpacking = (command.replace("/data", "data") for command in inside.findall(found))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "connection_key").write_text("key")
+    subprocess.run(["bash", "-euc", packing], cwd=tmp_path, check=True)
+    (data / "connection_key").unlink()
+    subprocess.run(["bash", "-euc", unpacking], cwd=tmp_path, check=True)
+    assert (data / "connection_key").read_text() == "key"
 
 
 def test_the_secret_of_the_webhooks_is_good() -> None:

@@ -683,3 +683,88 @@ def test_a_wrong_option_is_answered_with_the_usage_of_its_command(
     assert caught.value.code == 2
     assert told.startswith("usage: python -m agent_mode backup ")
     assert "unrecognized arguments: --lsit" in told
+
+
+# Agents
+
+
+def agent(agent_id: str = "clerk", **fields: Any) -> AgentForm:
+    values = {
+        "id": agent_id,
+        "name": "Clerk",
+        "agent_type": "persona",
+        "definition": {"instructions": "File."},
+    }
+    return AgentForm.model_validate({**values, **fields})
+
+
+async def _save(settings: Settings, *forms: AgentForm, remove: tuple[str, ...] = ()) -> dict[str, Any]:
+    db = await Database.open(settings.resolved_database_url(), create=False)
+    store = AgentStore(db)
+    try:
+        for form in forms:
+            await (store.update if await store.get(form.id) else store.create)(form, "ada")
+        for agent_id in remove:
+            await store.delete(agent_id, "ada")
+        return {record.id: record for record in await store.all()}
+    finally:
+        await db.close()
+
+
+def agents(*forms: AgentForm, remove: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Writes agents and takes some away; all that are there then."""
+    get_settings.cache_clear()
+    return asyncio.run(_save(get_settings(), *forms, remove=remove))
+
+
+def test_agents_go_out_and_come_back_with_their_secrets(command: Command, tmp_path: Path) -> None:
+    secret = "sk-of-the-clerk-0123456789"
+    before = agents(agent(valves={"llm_api_key": secret}, tags=["ä"]), agent("porter", enabled=False))
+    path = tmp_path / "agents.json"
+    out = command("export", path, "--agents").good().lines
+    assert out == [f"2 agents written to {path}, secrets included: keep it safe."]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    assert agents(remove=("clerk", "porter")) == {}
+    assert command("import", path).good().lines[-1] == DRY
+    assert agents() == {}
+    said = command("import", path, "--apply").good()
+    assert said.lines[-1] == "Done: 2 created, 0 updated, 0 unchanged, 0 refused."
+    assert secret not in said.out
+    after = agents()
+    assert [(a.name, a.valves, a.tags, a.enabled) for a in after.values()] == [
+        (a.name, a.valves, a.tags, a.enabled) for a in before.values()
+    ]
+    assert after["clerk"].valves == {"llm_api_key": secret}
+
+
+def test_agents_that_are_another_way_are_kept_unless_told(command: Command, tmp_path: Path) -> None:
+    agents(agent(), agent("porter"))
+    path = tmp_path / "agents.json"
+    command("export", path, "--agents").good()
+    agents(agent(definition={"instructions": "File better."}))
+    said = command("import", path, "--apply").good()
+    assert said.lines[-1] == "Done: 0 created, 0 updated, 1 unchanged, 1 refused."
+    assert "--overwrite replaces it." in said.out
+    assert agents()["clerk"].definition == {"instructions": "File better."}
+    said = command("import", path, "--apply", "--overwrite").good()
+    assert said.lines[-1] == "Done: 0 created, 1 updated, 1 unchanged, 0 refused."
+    assert agents()["clerk"].definition == {"instructions": "File."}
+
+
+def test_what_cannot_be_an_agent_is_refused_and_the_rest_comes_in(
+    command: Command, file: Path, tmp_path: Path
+) -> None:
+    command("import", file, "--apply").good()
+    good = {"id": "clerk", "name": "Clerk", "agent_type": "persona"}
+    entries = [good, {**good, "id": "N O"}, "noise", {**good, "id": "helper"}]
+    path = tmp_path / "agents.json"
+    path.write_text(json.dumps({"format": "agent-mode-agents", "version": 1, "agents": entries}))
+    for flags in ((), ("--apply",)):
+        said = command("import", path, *flags).good()
+        assert "There is a persona helper already" in said.out
+        assert sum("refused" in line for line in said.lines[:4]) == 3
+    assert said.lines[-1] == "Done: 1 created, 0 updated, 0 unchanged, 3 refused."
+    assert list(agents()) == ["clerk"]
+    path.write_text(json.dumps({"format": "agent-mode-agents", "version": 2, "agents": []}))
+    command("import", path).refused("import")

@@ -126,23 +126,6 @@ def test_every_open_route_is_in_the_table_of_the_security_model() -> None:
     assert set(shown) == auth.OPEN_PATHS
 
 
-def routes() -> set[str]:
-    """The paths that the layer and the admin page name, without the forms below `/v1`."""
-    found: set[str] = set()
-    for module in ("layer", "auth", "admin_page"):
-        tree = ast.parse((PACKAGE / "server" / f"{module}.py").read_text(encoding="utf-8"))
-        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-        found |= {text for text in texts if isinstance(text, str) and re.fullmatch(r"/[\w/.-]*", text)}
-    return {path for path in found if not path.startswith("/v1")}
-
-
-def test_every_route_is_documented() -> None:
-    assert {"/healthz", "/personas", "/chat/completions", "/models", "/pipelines/delete"} <= routes()
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    named = set(re.findall(r"`(?:(?:GET|POST|DELETE) )?(/[\w/.-]*)`", pages))
-    assert not sorted(routes() - named)
-
-
 def test_every_public_name_is_documented() -> None:
     assert not missing(list(agent_mode.__all__), text_of("library.md"))
 

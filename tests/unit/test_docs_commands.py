@@ -5,22 +5,43 @@ tests/server/test_documented_servers.py and tests/server/test_api_docs.py run th
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import itertools
 import json
 import re
 import shlex
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 import yaml
 
 from agent_mode.__main__ import main
+from agent_mode.server import upstream
 from agent_mode.settings import ROOT, Settings
 from agent_mode.store.agent_forms import AgentForm
 from tests.docs import PAGES, Command, blocks, commands, scripts, text_of
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+COMPOSE_OPTIONS: dict[str, set[str]] = {
+    "up": {"--build", "--detach", "--wait"},
+    "logs": {"--follow"},
+    "exec": {"-T"},
+    "run": {"--rm", "--no-deps", "-T"},
+    "down": {"--volumes"},
+    "ps": set(),
+    "restart": set(),
+    "stop": set(),
+}
+"""Those of Docker Compose that the docs use; no Docker is here that could be asked."""
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+CONTAINERS = ("agent-mode", "pipelines")
+"""Names that the docs give: to ours, and to the stock server's."""
+PYTHONS = (".venv/bin/python", ".venv-test/bin/python", "/opt/venv/bin/python")
 OTHER_NAMES = {
     *(
         "PYTHON",
@@ -50,12 +71,18 @@ def checks(command: Command) -> None:
 
 
 def python(command: Command) -> None:
-    assert command.words[0] in (".venv/bin/python", ".venv-test/bin/python", "python", "python3")
+    if command.words[0] == "/opt/venv/bin/python":
+        assert "RUN python -m venv /opt/venv" in DOCKERFILE
     match command.words[1:]:
         case () | ("-m",) | ("-m", "agent_mode") | ("-c", _):
             assert len(command.words) < 4 or compile(command.words[2], "-c", "exec")
         case ("-m", "agent_mode", name, *rest):
             subcommand(name, rest)
+        case ("-m", "pip", "install", *packages) if command.page == "stock-server.md":
+            needed = (ROOT / "requirements-stock.txt").read_text(encoding="utf-8")
+            assert not [
+                name for name in packages if not re.search(rf"^{re.escape(name)}(?![\w-])", needed, re.M)
+            ]
         case ("-m", "venv", _) | ("-m", "pip", "install", *_):
             pass
         case ("-m", module, *_):
@@ -85,35 +112,170 @@ def called(command: Command) -> None:
 
 def docker(command: Command) -> None:
     match command.words[1:]:
-        case ("compose", "up" | "ps" | "logs" | "restart" | "stop" | "exec" | "run" | "down" as what, *rest):
-            named = [word.partition(":")[0] for word in rest if not word.startswith("-")]
-            assert set(named[: None if what in ("up", "logs", "restart") else 1]) <= set(COMPOSE["services"])
-            if what == "exec" and "/opt/venv/bin/python" in rest:
-                assert "/opt/venv" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
-        case ("build", "--tag", _, ".") | ("run" | "logs" | "exec" | "restart", *_):
-            pass
+        case ("compose", what, *rest):
+            compose(command, what, rest)
+        case ("build", "--tag", tag, "."):
+            assert tag == COMPOSE["services"]["agent-mode"]["image"]
+        case ("run", "--detach", "--name", _, "--publish", published, "--volume", volume, image):
+            assert f"EXPOSE {published.rpartition(':')[2]}" in DOCKERFILE
+            assert f"VOLUME {volume.partition(':')[2]}" in DOCKERFILE
+            assert image in {tag for (tag, *_) in told("docker", "build", "--tag")}
+        case ("exec", name, *inner):
+            assert name in CONTAINERS
+            inside(command, inner)
+        case ("logs" | "restart", name):
+            assert name in CONTAINERS
         case _:
             raise AssertionError("nobody knows what this runs")
 
 
+def compose(command: Command, what: str, rest: list[str]) -> None:
+    """Options, services, and the command that runs in one."""
+    options = list(itertools.takewhile(lambda word: word.startswith("-"), rest))
+    assert set(options) <= COMPOSE_OPTIONS[what]
+    names = rest[len(options) :]
+    if what in ("exec", "run"):
+        names, inner = names[:1], names[1:]
+        inside(command, inner)
+    assert set(names) <= set(COMPOSE["services"])
+
+
+def inside(command: Command, words: list[str]) -> None:
+    """A command within a container."""
+    assert words[0] in KNOWN
+    KNOWN[words[0]](Command(command.page, tuple(words)))
+
+
+def told(*words: str) -> list[tuple[str, ...]]:
+    """What stands behind these words, wherever a command of the docs begins with them."""
+    size = len(words)
+    return [command.words[size:] for command in commands() if command.words[:size] == words]
+
+
+def kubectl(command: Command) -> None:
+    match command.words[1:]:
+        case ("create", "secret", "generic", name, *literals):
+            keys = [literal.removeprefix("--from-literal=").partition("=")[0] for literal in literals]
+            assert all(literal.startswith("--from-literal=") for literal in literals)
+            assert set(keys) <= settings()
+            pod = manifest("Deployment")["spec"]["template"]["spec"]
+            assert {"secretRef": {"name": name}} in pod["containers"][0]["envFrom"]
+        case ("port-forward", target, port):
+            service = manifest("Service")
+            assert target == f"service/{service['metadata']['name']}"
+            assert int(port) in [entry["port"] for entry in service["spec"]["ports"]]
+        case _:
+            raise AssertionError("nobody knows what this runs")
+
+
+def manifest(kind: str) -> dict[str, Any]:
+    """The one of this kind in the docs."""
+    parts = [content for language, content in blocks(text_of("kubernetes.md")) if language == "yaml"]
+    found = [one for part in parts for one in yaml.safe_load_all(part) if one["kind"] == kind]
+    assert len(found) == 1
+    return found[0]
+
+
+def postgres(command: Command) -> None:
+    """The program knows the options; user and database of the service are those of compose.yaml."""
+    parted = [word.partition("=") for word in command.words if word.startswith("-")]
+    options = {name: value for name, _, value in parted}
+    assert knows(options, command.program)
+    environment = COMPOSE["services"]["postgres"]["environment"]
+    words = list(command.words)
+    if "--username" in words:
+        user = words[words.index("--username") + 1]
+        base = options.get("--dbname") or words[-1]
+        assert (user, base) == (environment["POSTGRES_USER"], environment["POSTGRES_DB"])
+    else:
+        assert "$AGENT_MODE_DATABASE_URL" in (options.get("--dbname"), words[-1])
+
+
+def uvicorn(command: Command) -> None:
+    """Started where upstream's `main.py` is, on the port of the docs."""
+    app, *options = command.words[1:]
+    assert app == "main:app"
+    assert (upstream.folder() / "main.py").is_file()
+    assert knows(options[::2], sys.executable, "-m", "uvicorn")
+    assert options[options.index("--port") + 1] == "9099"
+
+
+def knows(options: Iterable[str], *program: str) -> bool:
+    """Whether a program's help names the options; also true where the program is not at hand."""
+    if not shutil.which(program[0]):
+        return True
+    told = _help(*program)
+    return all(re.search(rf"(?<!\S){re.escape(option)}(?![\w-])", told) for option in options)
+
+
+@functools.cache
+def _help(*program: str) -> str:
+    return subprocess.run([*program, "--help"], capture_output=True, text=True, check=True).stdout
+
+
+def copied(command: Command) -> None:
+    """Of paths in the checkout, there is something."""
+    for path in command.words[1:]:
+        if path.startswith("/opt/agent-mode/"):
+            assert list(ROOT.glob(path.removeprefix("/opt/agent-mode/")))
+
+
+def tar(command: Command) -> None:
+    """tests/server/test_documented_servers.py packs and unpacks; the folders are those of the server."""
+    words = command.words
+    folder = words[words.index("-C") + 1] if "-C" in words else None
+    assert folder is None or f"VOLUME {folder}" in DOCKERFILE
+    assert not {word for word in words[1:] if word.startswith("-")} - {
+        "-C",
+        "-cz",
+        "-xz",
+        "-f",
+        "-",
+        "-czf",
+        "-xzf",
+    }
+
+
+def git(command: Command) -> None:
+    assert command.words[1:] == ("pull",)
+
+
+def pip(command: Command) -> None:
+    """What one may add to a server is what ours has."""
+    install, *packages = command.words[1:]
+    assert install == "install"
+    ours = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert not [name for name in packages if not re.search(rf"^{re.escape(name)}\b", ours, re.MULTILINE)]
+
+
+def another_openwebui(command: Command) -> None:
+    """A version that the table of those that were tried has."""
+    install, name = command.words[1:]
+    assert (install, name.partition("==")[0]) == ("install", "open-webui")
+    assert f"| {name.partition('==')[2]} |" in text_of("compatibility.md")
+
+
 def nothing(_: Command) -> None:
-    """Programs of the system; what they are given, other tests judge."""
+    """Of the shell, or of a system; what they are given, other tests judge."""
 
 
 KNOWN: dict[str, Callable[[Command], None]] = {
     "./start.sh": start,
     "./test.sh": checks,
-    ".venv/bin/python": python,
-    ".venv-test/bin/python": python,
-    "python": python,
-    "python3": python,
+    **dict.fromkeys((*PYTHONS, "python", "python3"), python),
     "curl": called,
     "api": called,
     "docker": docker,
-    **dict.fromkeys(
-        ("api()", "sed", "echo", "export", "umask", "tar", "mv", "cp", "git", "apt", "kubectl"), nothing
-    ),
-    **dict.fromkeys(("pg_dump", "pg_restore", "uvicorn", "/tmp/open-webui/bin/pip", ""), nothing),
+    "kubectl": kubectl,
+    "tar": tar,
+    "git": git,
+    "cp": copied,
+    "uvicorn": uvicorn,
+    "pg_dump": postgres,
+    "pg_restore": postgres,
+    "pip": pip,
+    "/tmp/open-webui/bin/pip": another_openwebui,
+    **dict.fromkeys(("api()", "sed", "echo", "export", "umask", "mv", "apt", ""), nothing),
 }
 
 
@@ -131,6 +293,11 @@ def test_a_command_can_be_typed(command: Command, capsys: pytest.CaptureFixture[
 def test_shell_in_the_docs_can_be_read(page: Any) -> None:
     for script in scripts(page.read_text(encoding="utf-8")):
         assert shlex.split(script.replace("\\\n", " "))
+
+
+def test_the_database_of_compose_is_one_that_was_tried() -> None:
+    [tried] = re.findall(r"^\| PostgreSQL \| (\d+)", text_of("compatibility.md"), re.MULTILINE)
+    assert COMPOSE["services"]["postgres"]["image"].startswith(f"postgres:{tried}-")
 
 
 def test_agents_in_the_docs_are_valid_forms() -> None:
