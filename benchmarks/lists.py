@@ -1,20 +1,25 @@
-"""How long the lists take with 10,000 agents, 10,000 personas, 100,000 runs: of the API, of the Agents page.
+"""What lists and editors cost with 10,000 agents, 10,000 personas and 100,000 runs: API and Agents page.
 
-    python -m benchmarks.lists                 # about three minutes, most of them for filling the store
+    python -m benchmarks.lists                 # about five minutes, most of them for filling the store
 
-One caller at a time, over HTTP, against our own server with SQLite. One agent in a hundred is enabled, that
-is a model; all personas are. `ms` is the median of a list's requests; the goal holds for each of them.
+One caller at a time, over HTTP, against our own server with SQLite, on Linux. All personas are enabled, that
+is models; of the agents one in a hundred, and then all. `cpu` is the server's CPU time for one request, in
+milliseconds; the goal holds for it. `ms` is the median of how long the caller waited: more on a busy machine.
+What a page asks for once it is open, such as the models of the provider, is not in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http.cookiejar
+import os
+import sqlite3
 import statistics
 import tempfile
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +38,8 @@ ENABLED_EVERY = 100
 REQUESTS = 7
 """Of each list, one after the other; one before them does not count."""
 GOAL_MS = 500
+START_SECONDS = 300.0
+"""How long the start may take, with 10,000 agents to look at."""
 MODEL = "stub-n50-i0-f0"
 STATES: tuple[RunState, ...] = ("done", "done", "done", "failed", "stopped")
 
@@ -47,8 +54,32 @@ API = (
     "/api/v1/runs/?offset=99900&limit=100",
     "/api/v1/runs/?state=failed",
     "/api/v1/runs/?agent=agent-77",
+    "/v1/models",
+    "/personas",
 )
-PAGES = ("/admin", "/admin/agents", "/admin/personas", "/admin/personas?q=number+77", "/admin/runs")
+PAGES = (
+    "/admin",
+    "/admin/agents",
+    "/admin/agents?q=number+77&page=2",
+    "/admin/agents/agent-700",
+    "/admin/agents/new/persona",
+    "/admin/agents/new/multi-agent",
+    "/admin/personas",
+    "/admin/personas?q=number+77",
+    "/admin/personas/persona_700/edit",
+    "/admin/personas/backups",
+    "/admin/strategies",
+    "/admin/runs",
+    "/admin/runs?q=agent-77&state=failed",
+    "/admin/runs/run-700",
+    "/admin/valves",
+    "/admin/valves?q=number+7",
+    "/admin/valves/personas",
+    "/admin/valves/agent-700",
+    "/admin/setup",
+    "/admin/setup/publish",
+    "/admin/records",
+)
 
 
 async def fill(folder: Path) -> None:
@@ -119,18 +150,50 @@ def signed_in(base: str) -> urllib.request.OpenerDirector:
     return opener
 
 
-def measure(opener: urllib.request.OpenerDirector, base: str, path: str) -> None:
-    """Prints one list's row."""
+def cpu_ms(pid: int) -> float:
+    """CPU time that a process has used so far, with that of its threads, in milliseconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def measure(opener: urllib.request.OpenerDirector, base: str, path: str, spent: Callable[[], float]) -> None:
+    """Prints one list's row; `spent` is the server's CPU time so far."""
     times: list[float] = []
-    size = 0
-    for _ in range(REQUESTS + 1):
+    size, before = 0, 0.0
+    for number in range(REQUESTS + 1):
+        if number == 1:
+            before = spent()
         began = time.perf_counter()
         with opener.open(base + path, timeout=60) as reply:
             size = len(reply.read())
         times.append((time.perf_counter() - began) * 1000)
-    worst = max(times[1:])
-    verdict = "pass" if worst <= GOAL_MS else "MISS"
-    print(f"{path:44}{statistics.median(times[1:]):>8.0f}{worst:>8.0f}{size / 1024:>8.0f}  {verdict}")
+    each = (spent() - before) / REQUESTS
+    verdict = "pass" if each <= GOAL_MS else "MISS"
+    print(
+        f"{path:44}{each:>8.0f}{statistics.median(times[1:]):>8.0f}{size / 1024:>8.0f}  {verdict}", flush=True
+    )
+
+
+def measure_all(folder: str, provider_url: str, cpu: int | None) -> None:
+    """Prints the rows of all lists, of a server of its own."""
+    environment = {"AGENT_MODE_DATA_DIR": folder}
+    with ours(provider_url, model=MODEL, cpu=cpu, environment=environment, patience=START_SECONDS) as server:
+        base = server.url.removesuffix("/v1")
+        caller = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        caller.addheaders = [("Authorization", AUTHORIZATION)]
+        print(f"{'list':44}{'cpu':>8}{'ms':>8}{'KiB':>8}")
+        for path in API:
+            measure(caller, base, path, lambda: cpu_ms(server.pid))
+        visitor = signed_in(base)
+        for path in PAGES:
+            measure(visitor, base, path, lambda: cpu_ms(server.pid))
+
+
+def enable_all(folder: Path) -> None:
+    """Makes every agent a model; behind the server's back, so it must not run."""
+    with sqlite3.connect(folder / "agent_mode.db") as db:
+        db.execute("UPDATE agent SET enabled = 1")
+    db.close()
 
 
 def main() -> None:
@@ -139,17 +202,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, stub(cpu=there) as provider:
         began = time.perf_counter()
         asyncio.run(fill(Path(folder)))
-        print(f"filled in {time.perf_counter() - began:.0f} s; goal: every list within {GOAL_MS} ms")
-        with ours(provider.url, model=MODEL, cpu=here, environment={"AGENT_MODE_DATA_DIR": folder}) as server:
-            base = server.url.removesuffix("/v1")
-            caller = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            caller.addheaders = [("Authorization", AUTHORIZATION)]
-            print(f"{'list':44}{'ms':>8}{'worst':>8}{'KiB':>8}")
-            for path in API:
-                measure(caller, base, path)
-            visitor = signed_in(base)
-            for path in PAGES:
-                measure(visitor, base, path)
+        print(f"filled in {time.perf_counter() - began:.0f} s; goal: each within {GOAL_MS} ms of CPU time")
+        print(f"\none agent in {ENABLED_EVERY} is enabled", flush=True)
+        measure_all(folder, provider.url, here)
+        enable_all(Path(folder))
+        print("\nall agents are enabled", flush=True)
+        measure_all(folder, provider.url, here)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,14 @@ def stock(
 
 @contextmanager
 def ours(
-    provider_url: str, *, model: str, cpu: int | None = None, environment: Mapping[str, str] | None = None
+    provider_url: str,
+    *,
+    model: str,
+    cpu: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    patience: float = 60.0,
 ) -> Iterator[Running]:
-    """Agent Mode's server, fresh, its agents on the provider's `model`."""
+    """Agent Mode's server, fresh, its agents on the provider's `model`; `patience` in seconds."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         variables = {
@@ -115,7 +120,12 @@ def ours(
             **(environment or {}),
         }
         with process(
-            ["-m", "agent_mode", "serve"], port, cpu=cpu, cwd=ROOT, environment=variables
+            ["-m", "agent_mode", "serve"],
+            port,
+            cpu=cpu,
+            cwd=ROOT,
+            environment=variables,
+            patience=patience,
         ) as running:
             yield running
 

@@ -32,7 +32,8 @@ class Pipeline(AgentPipeline):
         numeric = [name for name in rows[0] if isinstance(rows[0][name], float)]
         columns = {name: [row[name] for row in rows] for name in numeric}
         lines = [f"| {c} | {len(v)} | {sum(v):g} | {statistics.fmean(v):g} |" for c, v in columns.items()]
-        yield (facts := "\n".join(["| column | n | sum | mean |", "|---|---|---|---|", *lines, "\n"]))
+        facts = "\n".join(["| column | n | sum | mean |", "|---|---|---|---|", *lines])
+        yield f"{facts}\n\n"
         name, values = next(iter(columns.items()))
         labels = [str(next((row[key] for key in row if key not in columns), "")) for row in rows]
         try:

@@ -64,8 +64,16 @@ class Backend(Protocol):
         """The models of ours."""
         ...
 
-    def pipelines(self) -> list[PipelineInfo]:
-        """Every pipeline on this server, those of others as well."""
+    def pipelines(
+        self, offset: int, limit: int, word: str = "", kind: str = ""
+    ) -> tuple[list[PipelineInfo], int]:
+        """Some of the pipelines on this server, those of others as well, and how many fit in all.
+
+        Args:
+            offset, limit: which part of them.
+            word: part of the id or the name, in whichever case.
+            kind: of `PipelineInfo`; empty: any.
+        """
         ...
 
     def valve_form(self, pipeline_id: str) -> ValveForm:

@@ -218,7 +218,9 @@ def odd_patterns(parts: Parts, tools: Sequence[ToolSpec] | None) -> list[Problem
 
 def _unknown_agents(runtime: Runtime, form: AgentForm, parts: Parts) -> list[Problem]:
     words = [word.strip().lower() for word in (parts.valves.allowed_agents or "").split(",") if word.strip()]
-    known = [spec.id for spec in runtime.directory.matching("*") if spec.id != form.id]
+    if not words:
+        return []
+    known = runtime.directory.ids - {form.id}
     return [
         Problem(
             "valves.allowed_agents",

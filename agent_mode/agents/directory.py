@@ -49,6 +49,11 @@ class Directory:
     def changed(self) -> None:
         self.version += 1
 
+    @property
+    def ids(self) -> set[str]:
+        """Of all of them."""
+        return {*self._agents, *(persona.key for persona in self._personas.all() if persona.enabled)}
+
     def has(self, agent_id: str) -> bool:
         """Whether a pipeline of its own has this id, a persona of the same name or not."""
         return agent_id in self._agents
@@ -75,8 +80,7 @@ class Directory:
         wanted = [word.strip().lower() for word in (patterns or "").split(",") if word.strip()]
         if not wanted:
             return
-        everyone = {*self._agents, *(persona.key for persona in self._personas.all() if persona.enabled)}
-        for agent_id in sorted(everyone):
+        for agent_id in sorted(self.ids):
             if any(fnmatchcase(agent_id, pattern) for pattern in wanted):
                 found = self.get(agent_id)
                 if found is not None:

@@ -18,25 +18,27 @@ _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 _ORDER = {name: index for index, name in enumerate(CATEGORY_ORDER)}
 
 
-def page(personas: Sequence[Persona], *, prefix: str, embedded: bool) -> str:
+def page(personas: Sequence[Persona], *, prefix: str, embedded: bool, agents: int = 0) -> str:
     """A self-contained document to search the personas and to pick one.
 
     Args:
-        personas: those on offer. Their prompts stay here.
+        personas: those on offer, agents among them. Their prompts stay here.
         prefix: what a command begins with, such as `!`.
         embedded: made for an iframe in a chat, where a click asks Open WebUI to send the command;
             else a click copies the command.
+        agents: how many of them are agents.
     """
-    return _page(tuple(personas), prefix, embedded)
+    return _page(tuple(personas), prefix, embedded, agents)
 
 
 # The key holds the personas themselves: a changed one is a new object, so nothing here grows old.
 @lru_cache(maxsize=16)
-def _page(personas: tuple[Persona, ...], prefix: str, embedded: bool) -> str:
+def _page(personas: tuple[Persona, ...], prefix: str, embedded: bool, agents: int) -> str:
     before, after = _template()
     data = {
         "prefix": prefix,
         "embedded": embedded,
+        "agents": agents,
         "personas": [_shown(persona) for persona in sorted(personas, key=_place)],
     }
     island = json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)

@@ -103,18 +103,20 @@ def list_text(personas: Iterable[Persona], prefix: str) -> str:
     return "\n\n".join(parts)
 
 
-def folded(answer: str, command: Command, count: int) -> str:
+def folded(answer: str, command: Command, personas: int, agents: int = 0) -> str:
     """The list below the browser, for where the browser is not shown.
 
     Args:
         answer: to `!agent list`.
         command: what it answers.
-        count: how many the browser shows.
+        personas: how many of them the browser shows.
+        agents: likewise.
     """
     unsent = with_unsent("", command)  # must be seen, so it stands outside
     table = answer.removesuffix(unsent)
+    parts = [counted(number, noun) for number, noun in ((personas, "persona"), (agents, "agent")) if number]
     return (
-        f"Pick one of {counted(count, 'persona')} above.\n\n"
+        f"Pick one of {' and '.join(parts) or 'no personas'} above.\n\n"
         f"<details>\n<summary>As a table</summary>\n\n{table}\n\n</details>{unsent}"
     )
 

@@ -265,9 +265,10 @@ def _own_words(scene: Scene, words: str) -> AsyncGenerator[Event, None]:
     shows_pages = scene.turn.context.interactive and scene.turn.stream
     if command is None or command.kind != "list" or not shows_pages:
         return _say(Text(words))
-    personas = list(scene.roster.by_key.values())
-    html = browser.page(personas, prefix=scene.grammar.prefix, embedded=True)
-    return _say(Embed(html), _say(Text(console.folded(words, command, len(personas)))))
+    everyone = list(scene.roster.by_key.values())
+    agents = len(scene.roster.agents & scene.roster.by_key.keys())
+    html = browser.page(everyone, prefix=scene.grammar.prefix, embedded=True, agents=agents)
+    return _say(Embed(html), _say(Text(console.folded(words, command, len(everyone) - agents, agents))))
 
 
 async def _say(

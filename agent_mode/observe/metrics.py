@@ -89,7 +89,7 @@ class Metrics:
     switches: Labelled = field(default_factory=Labelled)
     """By strategy."""
     turns: Labelled = field(default_factory=Labelled)
-    """By outcome."""
+    """Turns of chats, and runs over the API, by outcome."""
     runs: Labelled = field(default_factory=Labelled)
     """By agent type and outcome."""
     errors: Labelled = field(default_factory=Labelled)
@@ -123,7 +123,13 @@ class Metrics:
         self.fallbacks.add(category)
 
     def turn(self, model: str, error: AgentModeError | None, *, stopped: bool = False) -> None:
-        """A turn has ended."""
+        """A turn has ended, or a run over the API, which stands for one.
+
+        Args:
+            model: the model or the agent that was asked.
+            error: why it failed; None: it did not.
+            stopped: whether it was ended before it was done.
+        """
         hour = self._hour()
         hour.turns += 1
         if error is None:
@@ -131,18 +137,9 @@ class Metrics:
             return
         hour.failed += 1
         self.turns.add("failed")
-        self.failed(model, error)
-
-    def failed(self, where: str, error: AgentModeError) -> None:
-        """A request failed; one that is a turn says so by `turn`.
-
-        Args:
-            where: the model or the agent that was asked.
-            error: why.
-        """
         self.errors.add(error.code)
         run_id = error.where.get("run_id")
-        self.mishaps.append(Mishap(datetime.now(UTC), where, error.code, error.message, error.hint, run_id))
+        self.mishaps.append(Mishap(datetime.now(UTC), model, error.code, error.message, error.hint, run_id))
 
     def run(self, agent_type: str, outcome: str) -> None:
         """A run of an agent has ended, or waits for its tools."""
@@ -222,7 +219,7 @@ class _Collector:
         told = self._told
         counters = (
             ("switches", "Switches to another persona or agent", told.switches, ["strategy"]),
-            ("turns", "Turns that have ended", told.turns, ["outcome"]),
+            ("turns", "Turns, and runs over the API, that have ended", told.turns, ["outcome"]),
             ("agent_runs", "Runs of agents that have ended or wait", told.runs, ["agent_type", "outcome"]),
             ("errors", "Turns, and runs over the API, that failed", told.errors, ["code"]),
             ("switch_fallbacks", "Hard resets that did without something", told.fallbacks, ["category"]),

@@ -152,9 +152,11 @@ class Host:
         """The models of ours, as Open WebUI lists them."""
         return offered.models()
 
-    def pipelines(self) -> list[PipelineInfo]:
-        """Every pipeline on this server, those of others as well."""
-        return pipeline_valves.all_pipelines()
+    def pipelines(
+        self, offset: int, limit: int, word: str = "", kind: str = ""
+    ) -> tuple[list[PipelineInfo], int]:
+        """Some of the pipelines on this server, those of others as well, and how many fit in all."""
+        return pipeline_valves.page(offset, limit, word, kind)
 
     def valve_form(self, pipeline_id: str) -> ValveForm:
         """The valves of one pipeline."""
@@ -246,8 +248,10 @@ class Host:
     def _page(self) -> str:
         """The browser of who can be called in the personas' own models."""
         valves = self.personas or PersonaValves.model_validate({})
-        roster = self._runtime.rosters.offered(valves.models).by_key if self._runtime is not None else {}
-        return browser.page(tuple(roster.values()), prefix=valves.keyword_prefix, embedded=False)
+        roster = self._runtime.rosters.offered(valves.models) if self._runtime is not None else None
+        everyone = tuple(roster.by_key.values()) if roster is not None else ()
+        agents = len(roster.agents) if roster is not None else 0
+        return browser.page(everyone, prefix=valves.keyword_prefix, embedded=False, agents=agents)
 
     def _remove_layer(self) -> None:
         if self._layer is not None:

@@ -19,10 +19,23 @@ from agent_mode.server.native import KeptPipeline, NativePipeline
 from agent_mode.valves import Valves
 
 
-def all_pipelines() -> list[PipelineInfo]:
-    """Every pipeline: files first, then agents of the store, each in order of their names."""
-    found = [_info(pipeline_id, pipeline) for pipeline_id, pipeline in upstream.pipelines().items()]
-    return sorted(found, key=lambda info: (info.kind == "agent", not info.own, info.name.lower(), info.id))
+def page(offset: int, limit: int, word: str = "", kind: str = "") -> tuple[list[PipelineInfo], int]:
+    """Some of the pipelines, and how many fit in all: files first, then agents, each in order of their names.
+
+    Args:
+        offset, limit: which part of them.
+        word: part of the id or the name, in whichever case.
+        kind: of `PipelineInfo`; empty: any.
+    """
+    word = word.lower()
+    found: list[tuple[tuple[bool, bool, str, str], Any]] = []
+    for pipeline_id, pipeline in upstream.pipelines().items():
+        name, its_kind = _name(pipeline_id, pipeline).lower(), _kind(pipeline)
+        if (not kind or its_kind == kind) and (word in pipeline_id.lower() or word in name):
+            place = (its_kind == "agent", not isinstance(pipeline, NativePipeline), name, pipeline_id)
+            found.append((place, pipeline))
+    found.sort(key=lambda entry: entry[0])
+    return [_info(place[-1], pipeline) for place, pipeline in found[offset : offset + limit]], len(found)
 
 
 def form_of(pipeline_id: str) -> ValveForm:
@@ -134,15 +147,22 @@ def _read(pipeline_id: str, pipeline: Any) -> _Read:
 
 def _info(pipeline_id: str, pipeline: Any) -> PipelineInfo:
     valves = getattr(pipeline, "valves", None)
-    kept, own = isinstance(pipeline, KeptPipeline), isinstance(pipeline, NativePipeline)
-    kind = "agent" if kept else str(getattr(pipeline, "type", "") or "pipe")
-    name = getattr(pipeline, "name", None)
+    own = isinstance(pipeline, NativePipeline)
     changed = 0
     if isinstance(valves, BaseModel):
         defaults = _defaults(type(valves), plain=True)
         changed = sum(1 for name, usual in defaults.items() if getattr(valves, name) != usual)
-    shown = name.strip() if isinstance(name, str) and name.strip() else pipeline_id
+    shown, kind = _name(pipeline_id, pipeline), _kind(pipeline)
     return PipelineInfo(pipeline_id, shown, kind, own, changed, isinstance(valves, BaseModel))
+
+
+def _name(pipeline_id: str, pipeline: Any) -> str:
+    name = getattr(pipeline, "name", None)
+    return name.strip() if isinstance(name, str) and name.strip() else pipeline_id
+
+
+def _kind(pipeline: Any) -> str:
+    return "agent" if isinstance(pipeline, KeptPipeline) else str(getattr(pipeline, "type", "") or "pipe")
 
 
 def _defaults(model: type[BaseModel], *, plain: bool = False) -> dict[str, Any]:

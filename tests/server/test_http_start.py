@@ -66,6 +66,8 @@ def test_a_fresh_machine(tmp_path: Path) -> None:
             assert mode(data / "connection_key") == 0o600
             if start == 1:
                 check_demo(server)
+                begin = signed_in(server).get(f"{server.url}/admin/agents/new").text
+                assert "AGENT_MODE_ALLOW_CUSTOM_PYTHON=true and restart" in begin
                 server.set_valves(llm_api_key="sk-kept-for-the-second-start", enable_debug="yes")
                 assert mode(data / "pipelines" / "personas" / "valves.json") & 0o077 == 0
                 assert mode(data / "agent_mode.db") & 0o077 == 0
@@ -82,6 +84,8 @@ def test_a_fresh_machine(tmp_path: Path) -> None:
     assert said.count(f"URL   {server.url}") == 2
     assert said.count(f"Key   {keys[0]}") == 2
     assert said.count("Admin Panel → Settings → Connections") == 2
+    assert said.count(f"Agent Mode is ready at {server.url}; its key is kept in ") == 2
+    assert said.count("Loaded module: personas\n") == 2  # once for each start
     assert "built-in demo model" in said
     assert "Traceback" not in said
     assert repository() == before

@@ -1,10 +1,15 @@
-"""Hypothesis without clocks: how long an example takes says something of the machine, not of the code."""
+"""An LLM provider for each module that asks for one, and Hypothesis without clocks: how long an example takes
+says something of the machine, not of the code."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.provider import Provider
 
 settings.register_profile(
     "agent-mode",
@@ -14,3 +19,9 @@ settings.register_profile(
     derandomize="AGENT_MODE_TEST_FULL" in os.environ,
 )
 settings.load_profile("agent-mode")
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider() as running:
+        yield running

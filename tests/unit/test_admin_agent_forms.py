@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
 
+from agent_mode.admin import offers
 from agent_mode.admin.agent_templates import draft_of, templates
 from agent_mode.admin.drafts import draft, odd_patterns, text_without_secrets, without_secrets
 from agent_mode.admin.pages.agent_fields import id_of
@@ -22,6 +24,7 @@ from agent_mode.admin.pages.components.schema_fields import (
 from agent_mode.agents import types
 from agent_mode.agents.definitions import LlamaIndexDefinition
 from agent_mode.errors import Problem
+from agent_mode.store.personas import Persona
 from agent_mode.tools.specs import ToolSpec
 from agent_mode.valves import AgentValves
 
@@ -296,3 +299,24 @@ def test_names_and_patterns_of_tools_that_fit_nothing() -> None:
     assert odd(tools, allowed="roll_dice, -weather") == [
         ("valves.allowed_tools", "No tool of Open WebUI fits “-weather”.")
     ]
+
+
+def somebody(key: str, name: str) -> Persona:
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    texts = dict.fromkeys(("emoji", "category", "prompt", "description", "content_hash"), "")
+    return Persona(
+        key=key, name=name, capabilities=(), tags=(), model=None, enabled=True, origin="custom",
+        shipped_hash=None, created_at=now, updated_at=now, **texts,
+    )  # fmt: skip
+
+
+def test_of_many_personas_a_part_is_offered_and_the_best_first() -> None:
+    everyone = [somebody(f"p{number}", f"Poet {number}") for number in range(1000)]
+    everyone += [somebody("tutor", "The ÄPOET"), somebody("x", "Odd one")]
+    assert list(offers.personas(everyone)) == [f"p{number}" for number in range(offers.MOST)]
+    assert offers.personas(everyone, "P77")["p77"] == "Poet 77 (p77)"
+    assert list(offers.personas(everyone, " poet 77 "))[:2] == ["p77", "p770"]
+    assert list(offers.personas(everyone, "äpoet")) == ["tutor"]
+    assert list(offers.personas(everyone, "poet", 2000))[-1] == "tutor"  # it begins with something else
+    assert len(offers.personas(everyone, "poet")) == offers.MOST
+    assert offers.personas(everyone, "nobody") == {}

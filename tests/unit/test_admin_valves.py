@@ -180,6 +180,21 @@ def test_without_valves(server: dict[str, Any]) -> None:
         with pytest.raises((ConfigurationError, RequestError)) as refused:
             pipeline_valves.form_of(pipeline_id)
         assert refused.value.code == code
-    infos = {info.id: info for info in pipeline_valves.all_pipelines()}
+    infos = {info.id: info for info in pipeline_valves.page(0, 100)[0]}
     assert infos["bare"].editable is False
     assert (infos["ours"].name, infos["ours"].kind) == ("ours", "manifold")
+
+
+def test_the_list_comes_in_pages(server: dict[str, Any]) -> None:
+    server |= {f"p{n:02}": SimpleNamespace(name=f"Pump {n}", type="filter") for n in range(20)}
+
+    def ids(*given: Any) -> tuple[list[str], int]:
+        found, total = pipeline_valves.page(*given)
+        return [info.id for info in found], total
+
+    everyone, total = ids(0, 100)
+    assert total == len(everyone) == len(server)
+    assert ids(0, 5)[0] + ids(5, 100)[0] == everyone
+    assert ids(0, 2, "PUMP 1", "filter") == (["p01", "p10"], 11)
+    assert ids(0, 9, "p07") == (["p07"], 1)
+    assert ids(0, 9, "pump", "agent") == ([], 0)

@@ -187,6 +187,11 @@ def test_order_is_that_of_the_list_in_the_chat() -> None:
     assert [entry["key"] for entry in data["personas"]] == ["a", "b", "e", "q", "z"]
 
 
+def test_it_is_told_how_many_of_them_are_agents() -> None:
+    assert Document(page([CODER], prefix="!", embedded=True)).data["agents"] == 0
+    assert Document(page([CODER], prefix="!", embedded=True, agents=1)).data["agents"] == 1
+
+
 def test_rendered_once_until_something_changes() -> None:
     first = page([CODER], prefix="!", embedded=True)
     assert page((replace(CODER),), prefix="!", embedded=True) is first

@@ -128,6 +128,21 @@ def test_the_browser_does_not_hide_that_words_were_not_sent() -> None:
     assert shown.count("and this?") == 1
 
 
+@pytest.mark.parametrize(
+    ("personas", "agents", "words"),
+    [
+        (68, 2, "68 personas and 2 agents"),
+        (1, 1, "1 persona and 1 agent"),
+        (5, 0, "5 personas"),
+        (0, 2, "2 agents"),
+    ],
+)
+def test_agents_are_not_counted_as_personas(personas: int, agents: int, words: str) -> None:
+    said = parse("!agent list", GRAMMAR).console
+    assert said is not None
+    assert console.folded("", said, personas, agents).startswith(f"Pick one of {words} above.")
+
+
 def test_brackets_are_no_formula() -> None:
     text = console.confirmation(persona("beta", name="Notes [beta]"))
     assert "Notes [beta]" in text

@@ -93,8 +93,9 @@ def test_recording_costs_microseconds() -> None:
     assert each < 50e-6  # about 2 µs on an idle machine
 
 
-def test_a_run_without_a_turn_counts_as_a_failure_and_as_no_turn() -> None:
+def test_what_failed_is_a_turn_as_well_so_that_no_figure_contradicts_another() -> None:
     told = Metrics()
-    told.failed("t-function", ProviderError("No answer.", code="provider_timeout").within(run_id="r1"))
-    assert (told.turns.total, told.errors.by()) == (0, {"provider_timeout": 1})
+    told.turn("t-function", ProviderError("No answer.", code="provider_timeout").within(run_id="r1"))
+    assert (told.turns.by(), told.errors.by()) == ({"failed": 1}, {"provider_timeout": 1})
+    assert (told.success_rate, told.hours(1)[0].failed) == (0, 1)
     assert [(mishap.where, mishap.run_id) for mishap in told.mishaps] == [("t-function", "r1")]

@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 
-from agent_mode.admin import findings, setup
+from agent_mode.admin import findings, offers, setup
 from agent_mode.admin.setup import Facts
+from agent_mode.chat.runtime import Runtime
 from agent_mode.errors import ConfigurationError
 from agent_mode.llm.connection import Connection
 from agent_mode.server import doctor
@@ -24,6 +26,7 @@ from agent_mode.store import migrate
 from agent_mode.store.db import Database
 from agent_mode.tools import probe
 from tests.patience import PATIENCE
+from tests.runtimes import settings as a_catalogue
 
 pytest_plugins = ["tests.databases"]
 
@@ -203,7 +206,8 @@ def test_odd_answers_do_no_harm(there: Elsewhere, check: Ask, step: str, answer:
 def test_nobody_there(check: Ask, step: str) -> None:
     nobody = "http://127.0.0.1:9"
     llm = Connection("openai", nobody, KEY)
-    assert check(step, llm=llm, openwebui_url=nobody, server_url=nobody).state == "wrong"
+    wanted = "open" if step == "server" else "wrong"  # `doctor` needs no running server
+    assert check(step, llm=llm, openwebui_url=nobody, server_url=nobody).state == wanted
 
 
 @pytest.mark.parametrize("step", [step for step in setup.STEPS if step != "server"])
@@ -281,6 +285,32 @@ def test_doctor_says_all_at_once(there: Elsewhere, settings: Callable[..., Setti
     assert not good
     assert lines[-1] == "1 of 11 checks found something wrong."
     assert KEY not in str(lines)
+
+
+def test_doctor_needs_no_running_server(settings: Callable[..., Settings]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        found = setup.check_server(doctor.facts_of(settings(PORT=str(port))))
+    assert found.state == "open"
+    assert f"127.0.0.1:{port}" in found.text
+    assert "PORT=" in found.cure
+
+
+async def test_where_tools_are_picked_a_dead_key_is_the_servers_own(there: Elsewhere, tmp_path: Path) -> None:
+    there.replies = dict.fromkeys(
+        ("/api/v1/tools/", "/api/v1/auths/"), (401, {"detail": "Not authenticated"})
+    )
+    runtime = await Runtime.open(a_catalogue(tmp_path, openwebui_url=there.url, openwebui_api_key=KEY))
+    try:
+        offered = await offers.tools(runtime)
+    finally:
+        await runtime.close()
+    assert there.asked
+    assert offered.tools == []
+    assert "OPENWEBUI_API_KEY" in offered.problem
+    assert "Setup" in offered.problem
+    assert "Sign in again" not in offered.problem
 
 
 def test_doctor_reads_the_valves_of_the_personas(

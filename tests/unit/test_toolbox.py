@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,6 @@ from tests.runtimes import settings
 
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
 REQUESTED = {"type": "function", "function": {"name": "add", "parameters": PARAMETERS}}
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Provider]:
-    with Provider() as running:
-        yield running
 
 
 @pytest.fixture

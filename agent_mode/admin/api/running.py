@@ -175,11 +175,12 @@ class _RunResponse(Response):
                 work.cancel()
             await asyncio.wait({work})
         if gone.done() and not gone.cancelled():
+            metrics.turn(self._spec.id, None, stopped=True)
             return
         self._told.run_id = run.id
         error = _cut_off(stopped=run.stopped) if work.cancelled() else _failure(work)
-        if error is not None and not isinstance(error, RunCancelled):
-            metrics.failed(self._spec.id, error)
+        stopped = isinstance(error, RunCancelled)
+        metrics.turn(self._spec.id, None if stopped else error, stopped=stopped)
         await self._end(send, error)
 
     async def _work(self, send: Send) -> None:

@@ -354,9 +354,11 @@ class _Page:
         if not (fresh and self._visit.backend.is_offered(saved.id)):
             toast.done(f"Saved {saved.name}.")
             return
-        toast.done(
-            f"Saved {saved.name}. Admins can pick it now.", link=("Publish it for others", "/setup/publish")
-        )
+        if self._visit.runtime.openwebui.known:
+            words, link = "Admins can pick it in Open WebUI.", ("Publish it for others", "/setup/publish")
+        else:
+            words, link = "Open WebUI lists it once it is connected.", ("Connect it", "/setup")
+        toast.done(f"Saved {saved.name}. {words}", link=link)
 
     def _know(self, record: Agent) -> None:
         """It is this version that the draft is based on from now on."""

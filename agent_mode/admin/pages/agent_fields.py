@@ -211,16 +211,21 @@ class Fields:
                 )
 
     def _who(self, fields: dict[str, Field], definition: dict[str, Any]) -> None:
-        personas = offers.personas(self._visit.runtime)
-        field = fields["persona"]
-        self.form.pick(definition, _named(field, "Persona"), "definition.persona", personas, typed=False)
+        book = self._visit.runtime.personas
+        now = definition.get("persona")
+        known = book.get(now) if isinstance(now, str) else None
+        self.form.find(
+            definition,
+            _named(fields["persona"], "Persona", "Type a part of its name to find it."),
+            "definition.persona",
+            lambda word: offers.personas(book.all(), word),
+            offers.persona_in_words(known) if known else "",
+        )
         self.form.text(definition, fields["instructions"], "definition.instructions")
 
     def _model(self, field: Field, values: Values, path: str) -> None:
         help_ = "Empty: as the valves or the server's settings say. Enter keeps a name that is typed."
-        made = self.form.pick(
-            values, _named(field, field.label, help_), path, self._offered.names, typed=True
-        )
+        made = self.form.pick(values, _named(field, field.label, help_), path, self._offered.names)
         self._models.append(made)
 
     def _some_tools(self, field: Field, values: Values, path: str, help_: str) -> None:

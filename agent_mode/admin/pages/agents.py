@@ -23,6 +23,8 @@ from agent_mode.store.agents import Agent
 from agent_mode.store.run_records import AgentFigures
 
 _ERROR_HOURS = 24
+_FILES = 50
+"""So many agents of files are named below the list."""
 _STATES = {"on": "Enabled", "off": "Disabled"}
 
 
@@ -85,7 +87,8 @@ async def agents(visit: Visit) -> None:
     )
     hands.refresh = listing.refresh
     await listing.show()
-    _draw_files([info for info in visit.backend.pipelines() if info.own and info.kind == "pipe"])
+    pipes, _ = visit.backend.pipelines(0, _FILES, kind="pipe")
+    _draw_files([info for info in pipes if info.own])
 
 
 def _draw_files(found: Sequence[PipelineInfo]) -> None:
@@ -112,8 +115,8 @@ async def begin(visit: Visit) -> None:
                 ui.label(template.text).classes("am-soft")
     if not visit.runtime.settings.allow_custom_python:
         ui.label(
-            "Agents with Python code of their own are switched off: AGENT_MODE_ALLOW_CUSTOM_PYTHON=true "
-            "allows them."
+            "Agents with Python code of their own are switched off. Set AGENT_MODE_ALLOW_CUSTOM_PYTHON=true "
+            "and restart, if whoever has the connection key may run code here."
         ).classes("am-soft")
 
 

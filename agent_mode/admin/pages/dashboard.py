@@ -60,7 +60,8 @@ def _tiles(visit: Visit, active: int) -> None:
     _tile(
         "Success rate",
         "–" if rate is None else f"{rate:.1%}",
-        f"{words.counted(metrics.turns.total, 'turn')}, {metrics.turns.by().get('failed', 0)} failed",
+        f"of {words.counted(metrics.turns.total, 'turn')} in chats and over the API; "
+        f"{metrics.turns.by().get('failed', 0)} failed",
     )
     _tile("Personas", words.count(len(runtime.personas.all())), "in the catalogue")
     _tile("Agents", words.count(len(runtime.agents.all())), "in the store")

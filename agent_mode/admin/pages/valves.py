@@ -38,13 +38,8 @@ async def valves(visit: Visit) -> None:
     heading("Valves", "What can be set of each pipeline on this server, ours and those of others.")
 
     async def load(query: Query) -> tuple[Sequence[PipelineInfo], int]:
-        wanted, kind = query.q.lower(), query.chosen.get("kind")
-        found = [
-            info
-            for info in visit.backend.pipelines()
-            if (not kind or info.kind == kind) and (wanted in info.id.lower() or wanted in info.name.lower())
-        ]
-        return found[query.offset : query.offset + query.limit], len(found)
+        kind = query.chosen.get("kind", "")
+        return visit.backend.pipelines(query.offset, query.limit, query.q, kind)
 
     await Listing(
         load,
@@ -158,11 +153,10 @@ class _Page:
         self._redraw({path: text for path, text in draft["half"].items() if isinstance(text, str)})
 
     def _draw_beside(self) -> None:
-        infos = self._visit.backend.pipelines()
+        shown, total = self._visit.backend.pipelines(0, _BESIDE)
         here = self._form.pipeline.id
-        shown = infos[:_BESIDE]
         if here not in {info.id for info in shown}:
-            shown = [*shown, *(info for info in infos if info.id == here)]
+            shown = [*shown, self._form.pipeline]
         with self._beside:
             for info in shown:
                 with ui.element("a").classes("am-here" if info.id == here else "") as entry:
@@ -176,8 +170,8 @@ class _Page:
                     _say_changed(count, info)
                     if info.id == here:
                         self._count = count
-            if len(infos) > len(shown):
-                link(f"All {len(infos)} pipelines", "/valves")
+            if total > len(shown):
+                link(f"All {total} pipelines", "/valves")
 
     def _redraw(self, half: Mapping[str, str] | None = None) -> None:
         """Draws all fields anew.

@@ -16,6 +16,7 @@ from nicegui import ui
 from nicegui.elements.mixins.validation_element import ValidationElement
 
 from agent_mode.admin.pages.components.buttons import button, icon_button
+from agent_mode.admin.pages.components.finder import Find, Finder
 from agent_mode.admin.pages.components.schema_fields import Field, empty_row, moved_up, placed, read_json
 from agent_mode.errors import Problem
 from agent_mode.valves import MASK
@@ -128,19 +129,11 @@ class Form:
         self._tells(path, box, made)
         return made
 
-    def pick(
-        self, values: Values, field: Field, path: str, options: list[str] | dict[str, str], *, typed: bool
-    ) -> ui.select:
-        """One of several texts.
-
-        Args:
-            values, field, path: as of `field`.
-            options: the texts, or how each of them is shown.
-            typed: whether the person may type another one.
-        """
+    def pick(self, values: Values, field: Field, path: str, options: list[str]) -> ui.select:
+        """One of several texts, or another one that is typed."""
         now = _as_text(values.get(field.name, field.default)) or None
         if now and now not in options:
-            options = [now, *options] if isinstance(options, list) else {**options, now: f"{now} (not here)"}
+            options = [now, *options]
 
         def write(event: Any) -> None:
             self.put(values, field, (event.value or "").strip() or None)
@@ -152,12 +145,30 @@ class Form:
                 value=now,
                 with_input=True,
                 clearable=True,
-                new_value_mode="add-unique" if typed else None,
+                new_value_mode="add-unique",
                 on_change=write,
             ).props("outlined dense options-dense")
             _dress(made, field)
         self._tells(path, box, made)
         return made
+
+    def find(self, values: Values, field: Field, path: str, find: Find, shown: str) -> None:
+        """One of many texts, looked up while the person types.
+
+        Args:
+            values, field, path: as of `field`.
+            find: looks up what fits.
+            shown: how the one is shown that is chosen now; empty: it is not there any more.
+        """
+        now = _as_text(values.get(field.name, field.default)) or None
+
+        def write(event: Any) -> None:
+            self.put(values, field, event.value or None)
+
+        with self.place(path) as box:
+            made = Finder(field.label, find, now, shown or f"{now} (not here)", write)
+            _dress(made.props("outlined dense options-dense"), field)
+        self._tells(path, box, made)
 
     def words(self, values: Values, field: Field, path: str, options: list[str]) -> ui.select:
         """Several words: picked from `options`, or typed."""
