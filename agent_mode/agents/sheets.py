@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:  # a server that lacks packages has to be able to load the fil
 Rows = list[dict[str, Any]]
 
 _BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
-_OBJECTS = re.compile(r"\[\s*\{.*\}\s*\]", re.DOTALL)
+_FIRST = re.compile(r"\[\s*\{")
+_LAST = re.compile(r"\}\s*\]")
 # The template around it speaks of `<source id="1">` too; that one is not closed.
-_SOURCE = re.compile(r'<source id="\d+"[^>\n]*>((?:(?!<source ).)*?)</source>', re.DOTALL)
+_SOURCE = re.compile(r'<source id="\d+"[^<>\n]*>((?:(?!<source ).)*?)</source>', re.DOTALL)
 
 
 def table_of(turn: TurnView) -> Rows:
@@ -41,10 +43,16 @@ def table_of(turn: TurnView) -> Rows:
 def _in_words(text: str) -> Rows:
     if block := _BLOCK.search(text):
         text = block[1]
-    if found := _OBJECTS.search(text):
-        return _objects(found[0])
+    if found := _list_in(text):
+        return _objects(found)
     lines = [line for line in text.splitlines() if "," in line or ";" in line]
     return list(csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ","))
+
+
+def _list_in(text: str) -> str:
+    """From the first `[{` to the last `}]`; empty without them."""
+    first, last = _FIRST.search(text), deque(_LAST.finditer(text), maxlen=1)
+    return text[first.start() : last[0].end()] if first and last else ""
 
 
 def _objects(text: str) -> Rows:
@@ -63,7 +71,8 @@ def _attached(messages: Iterable[dict[str, Any]]) -> Rows:
     parts = _SOURCE.findall(text_of(asked[-1].get("content"))) if asked else []
     if len(parts) != 1:
         return []
-    return _objects(parts[0]) if _OBJECTS.fullmatch(parts[0].strip()) else _records(parts[0])
+    whole = parts[0].strip()
+    return _objects(whole) if _list_in(whole) == whole else _records(parts[0])
 
 
 def _records(text: str) -> Rows:
