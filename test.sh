@@ -30,7 +30,7 @@ quick() {
   ruff check .
   pyright --warnings
   lint-imports
-  tests python -m pytest -n 2 --dist loadfile "$@"
+  tests python -m pytest -n 3 --dist loadfile "$@"  # many tests wait for servers
 }
 
 e2e() {
