@@ -291,7 +291,7 @@ def test_what_is_typed_right_after_a_save_stays(own: Stand, window: AdminPage) -
     window.page.keyboard.type(" And this was typed at once.", delay=20)
     expect(window.page.get_by_text(re.compile("^Saved Quick one"))).to_be_visible()
     expect(main.get_by_text("version 1.0.0")).to_be_visible()
-    expect(window.page.get_by_role("link", name="Publish it for others")).to_be_visible()
+    expect(window.page.get_by_role("link", name="Connect it")).to_be_visible()
     expect(instructions).to_be_focused()
     expect(instructions).to_have_value("You are quick. And this was typed at once.")
     expect(main.get_by_label("LLM API key")).to_be_visible()  # what was open stays open

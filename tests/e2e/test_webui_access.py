@@ -119,10 +119,11 @@ def test_a_file_agent_does_not_call_it_for_them(
     bob.new_chat("data_analyst")
     answer = bob.ask(TABLE)
     assert "sales" in answer.text, "what it had computed stays"
-    assert [f"The user may not use {TEACHER}" in error for error in answer.errors] == [True]
+    assert f"Nobody explains it: The user may not use {TEACHER}" in answer.text
+    assert answer.errors == []
     assert provider.turns == []
     bob.reload()
-    assert bob.answer.errors == answer.errors
+    assert bob.answer.text == answer.text
 
 
 @pytest.fixture
