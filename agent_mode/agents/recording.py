@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from agent_mode.agents.services import Services
 from agent_mode.agents.spec import AgentSpec, Task
+from agent_mode.agents.state import RECORDED
 from agent_mode.agents.work import Work
 from agent_mode.errors import AgentModeError, RunCancelled
 from agent_mode.observe.metrics import metrics
@@ -18,7 +19,6 @@ from agent_mode.store.run_records import RunRecord
 from agent_mode.tools.results import is_error, text_of
 
 _TRACE_CHARS = 20_000
-_RECORDED = 2_000
 
 
 def begin(work: Work, *, parent_id: str | None = None, earlier: RunRecord | None = None) -> RunRecord:
@@ -28,18 +28,8 @@ def begin(work: Work, *, parent_id: str | None = None, earlier: RunRecord | None
         record = replace(earlier, state="running")
         work.services.records.put(record)
         return record
-    record = RunRecord(
-        id=work.record_id,
-        parent_id=parent_id,
-        agent=work.spec.id,
-        agent_type=work.spec.agent_type,
-        user_id=task.caller.id,
-        chat_id=task.chat_id,
-        message_id=task.message_id,
-        model=work.model,
-        state="running",
-        started_at=datetime.now(UTC),
-    )
+    fresh = _fresh(work.record_id, work.spec, task, datetime.now(UTC), parent_id)
+    record = replace(fresh, model=work.model, state="running")
     work.services.records.put(record)
     return record
 
@@ -64,6 +54,8 @@ def end(
     whole = record.parent_id is None
     calls = [call for call in work.state.log if whole or call.get("run_id") == record.id]
     budget = work.state.budget
+    last = {"tool": calls[-1]["name"]} if calls else {}
+    place = {"step": budget.steps, "partial": bool(work.words)}
     work.services.records.put(
         replace(
             record,
@@ -71,10 +63,10 @@ def end(
             steps=budget.steps if whole else work.share.calls,
             tool_calls=calls,
             usage=budget.spent() if whole else work.share.usage(),
-            error=_report(work, record, calls, error, now) if error else None,
+            error=_report(record, error, now, **place, **last) if error else None,
             trace=trace_of(error) if error else None,
             ended_at=None if state == "waiting" else now,
-            duration_ms=_ms(record, now),
+            duration_ms=elapsed_ms(record, now),
         )
     )
 
@@ -91,7 +83,23 @@ def refused(
 ) -> None:
     """Notes a run that failed before its engine began: without a model, a persona, or the tools it wants."""
     now = datetime.now(UTC)
-    record = earlier or RunRecord(
+    record = earlier or _fresh(run_id, spec, task, now, parent_id)
+    if services.counted:
+        metrics.run(spec.agent_type, "failed")
+    services.records.put(
+        replace(
+            record,
+            state="failed",
+            error=_report(record, error, now, step=record.steps, partial=False),
+            trace=trace_of(error),
+            ended_at=now,
+            duration_ms=elapsed_ms(record, now),
+        )
+    )
+
+
+def _fresh(run_id: str, spec: AgentSpec, task: Task, now: datetime, parent_id: str | None) -> RunRecord:
+    return RunRecord(
         id=run_id,
         parent_id=parent_id,
         agent=spec.id,
@@ -101,38 +109,18 @@ def refused(
         message_id=task.message_id,
         started_at=now,
     )
-    told = {"agent": spec.id, "run_id": run_id, "elapsed_ms": _ms(record, now), "partial": False}
-    if services.counted:
-        metrics.run(spec.agent_type, "failed")
-    services.records.put(
-        replace(
-            record,
-            state="failed",
-            error={"step": record.steps, **told, **error.report()},
-            trace=trace_of(error),
-            ended_at=now,
-            duration_ms=_ms(record, now),
-        )
-    )
 
 
 def _report(
-    work: Work, record: RunRecord, calls: list[dict[str, Any]], error: AgentModeError, now: datetime
+    record: RunRecord, error: AgentModeError, now: datetime, *, step: int, partial: bool, **more: str
 ) -> dict[str, Any]:
     """The error's report; of an agent that was called, its own place in the run is added."""
-    where = {
-        "agent": work.spec.id,
-        "run_id": record.id,
-        "step": work.state.budget.steps,
-        "elapsed_ms": _ms(record, now),
-        "partial": bool(work.words),
-    }
-    if calls:
-        where["tool"] = calls[-1]["name"]
-    return {**where, **error.report()}
+    where = {"agent": record.agent, "run_id": record.id, "step": step, "partial": partial, **more}
+    return {**where, "elapsed_ms": elapsed_ms(record, now), **error.report()}
 
 
-def _ms(record: RunRecord, now: datetime) -> int:
+def elapsed_ms(record: RunRecord, now: datetime) -> int:
+    """Milliseconds since the run began."""
     return round((now - record.started_at).total_seconds() * 1000)
 
 
@@ -169,7 +157,7 @@ def answered(calls: list[dict[str, Any]], answers: dict[str, Any]) -> list[dict[
     return [
         {
             **call,
-            "result": text_of(answers[call["id"]])[:_RECORDED],
+            "result": text_of(answers[call["id"]])[:RECORDED],
             "is_error": is_error(answers[call["id"]]),
         }
         if call.get("id") in answers

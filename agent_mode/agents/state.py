@@ -14,8 +14,8 @@ from agent_mode.agents.memo import Memo
 
 QUIET_SECONDS = 0.015
 """A run that does nothing but wait for the caller's tools for so long hands over to the caller."""
-_RECORDED = 2_000
-"""Characters of arguments that a run's record keeps."""
+RECORDED = 2_000
+"""Characters that a run's record keeps of arguments, and of results."""
 _QUEUE_LIMIT = 256
 """Events that may wait for a slow reader before the agent waits for it."""
 
@@ -119,7 +119,7 @@ class RunState:
     def note_call(self, agent: str, record: str, name: str, route: str, arguments: str, **more: Any) -> None:
         """Notes a tool call for the run's record, and for the record of the agent that made it."""
         call = {"agent": agent, "run_id": record, "name": name, "route": route}
-        self.log.append({**call, "arguments": arguments[:_RECORDED], **more})
+        self.log.append({**call, "arguments": arguments[:RECORDED], **more})
 
     async def quiet(self) -> None:
         """Returns when nothing goes on but waiting for the caller's tools."""

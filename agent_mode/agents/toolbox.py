@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_mode.agents.engine import Status, ToolCard
+from agent_mode.agents.state import RECORDED
 from agent_mode.counting import counted
 from agent_mode.errors import AgentModeError, LimitError, ToolError
 from agent_mode.observe.logs import get_logger
@@ -30,8 +31,6 @@ log = get_logger(__name__)
 
 _SHOWN_RESULT = 4_000
 """Characters of an own tool's result that its card in the chat shows."""
-_RECORDED = 2_000
-"""Characters of results that a run's record keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +307,7 @@ class Toolbox:
 
     def _note(self, spec: ToolSpec, arguments: dict[str, Any], result: ToolResult, seconds: float) -> None:
         route = "own" if spec.source == "own" else "loopback"
-        told = {"result": result.text[:_RECORDED], "is_error": result.is_error, "ms": round(seconds * 1000)}
+        told = {"result": result.text[:RECORDED], "is_error": result.is_error, "ms": round(seconds * 1000)}
         work = self._work
         work.state.note_call(
             work.spec.id, work.record_id, spec.original, route, json.dumps(arguments), **told

@@ -11,7 +11,7 @@ from typing import Any
 from agent_mode.agents import recording
 from agent_mode.agents.engine import Chunks, Completion, Event, Job, Usage
 from agent_mode.agents.persona import PersonaEngine
-from agent_mode.agents.state import child_id
+from agent_mode.agents.state import RECORDED, child_id
 from agent_mode.chat.agent_turn import run_id_of
 from agent_mode.chat.runtime import Runtime
 from agent_mode.chat.turn import Turn
@@ -22,9 +22,6 @@ from agent_mode.store.run_records import RunRecord
 from agent_mode.tools.results import is_images_note
 
 log = get_logger(__name__)
-
-_RECORDED = 2_000
-"""Characters of arguments that a run's record keeps."""
 
 
 async def speak(
@@ -85,7 +82,7 @@ async def speak(
             agent=agent,
             run_id=run_id,
             step=record.steps,
-            elapsed_ms=_ms(record),
+            elapsed_ms=recording.elapsed_ms(record, datetime.now(UTC)),
             partial=job.facts.started or earlier is not None,
         )
         state = "failed"
@@ -122,7 +119,7 @@ def _noted(agent: str, heard: Assembly) -> list[dict[str, Any]]:
             "agent": agent,
             "name": call["function"]["name"],
             "route": "relay",
-            "arguments": call["function"]["arguments"][:_RECORDED],
+            "arguments": call["function"]["arguments"][:RECORDED],
             "id": call["id"],
         }
         for call in heard.message().get("tool_calls") or ()
@@ -137,10 +134,6 @@ def _sum(before: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ms(record: RunRecord) -> int:
-    return round((datetime.now(UTC) - record.started_at).total_seconds() * 1000)
-
-
 def _ended(record: RunRecord, state: Any, error: AgentModeError | None, usage: Any) -> RunRecord:
     now = datetime.now(UTC)
     return replace(
@@ -150,5 +143,5 @@ def _ended(record: RunRecord, state: Any, error: AgentModeError | None, usage: A
         error=error.report() if error else None,
         trace=recording.trace_of(error) if error else None,
         ended_at=None if state == "waiting" else now,
-        duration_ms=_ms(record),
+        duration_ms=recording.elapsed_ms(record, now),
     )
